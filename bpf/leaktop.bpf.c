@@ -1,0 +1,445 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The probes: entry and return of every function in the allocator table.
+ *
+ * One generic program reads from the attach cookie what the function does
+ * (include/probe_spec.h). The outermost function that the program called is the
+ * one that counts: a call is recorded at entry with the stack address of its
+ * return address, and what is entered deeper on the same stack while that call
+ * is under way (calloc -> malloc, realloc -> malloc, malloc -> mmap) is the
+ * allocator's own business.
+ *
+ * A call may never return (longjmp, an exception, a dying thread), so there are
+ * no counters that must balance. An outer call is believed only while its
+ * return address slot still holds the kernel's return trampoline, and it is
+ * dropped as soon as the stack has been unwound to its place.
+ */
+#include "leaktop.bpf.h"
+#include "live.bpf.h"
+#include "process.bpf.h"
+#include "stack.bpf.h"
+
+#define MAP_ANONYMOUS 0x20
+#define ERROR_POINTER(v) ((v) >= (__u64)-4095) /* a system call's -errno */
+/* Two stack addresses further apart are on different stacks (signal stacks, coroutines). */
+#define SAME_STACK_BYTES (8u << 20)
+/* An exit code of session programs: no return trap wanted. */
+#define NO_RETURN 1
+
+#if defined(__TARGET_ARCH_x86)
+/* The call instruction pushed the return address; it was popped when the function returned. */
+#define RETURN_SLOT_AT_ENTRY(ctx) PT_REGS_SP(ctx)
+#define RETURN_SLOT_AFTER(ctx) (PT_REGS_SP(ctx) - 8)
+#else
+/* The return address is in a register: the stack pointer itself names the call. */
+#define RETURN_SLOT_AT_ENTRY(ctx) PT_REGS_SP(ctx)
+#define RETURN_SLOT_AFTER(ctx) PT_REGS_SP(ctx)
+#endif
+
+/*
+ * The arguments in an array, because the verifier takes only constant offsets
+ * into the registers; eight entries, so that a masked index is always inside.
+ */
+struct arguments {
+	__u64 values[8];
+};
+
+static __always_inline void arguments_read(struct pt_regs *ctx, struct arguments *a)
+{
+	a->values[0] = PT_REGS_PARM1(ctx);
+	a->values[1] = PT_REGS_PARM2(ctx);
+	a->values[2] = PT_REGS_PARM3(ctx);
+	a->values[3] = PT_REGS_PARM4(ctx);
+	a->values[4] = PT_REGS_PARM5(ctx);
+	a->values[5] = 0;
+	a->values[6] = 0;
+	a->values[SPEC_NO_ARG] = 0;
+}
+
+static __always_inline __u64 argument(const struct arguments *a, __u32 n)
+{
+	return a->values[n & 7];
+}
+
+static __always_inline __u64 requested_bytes(const struct arguments *a,
+					     const struct probe_spec *spec)
+{
+	__u64 size = argument(a, spec->size_arg);
+	__u64 count, product;
+
+	if (spec->count_arg == SPEC_NO_ARG)
+		return size;
+	count = argument(a, spec->count_arg);
+	product = size * count;
+	barrier_var(product); /* or clang sees a 128-bit product, which BPF has not */
+	/* The function will fail on an overflow; what matters is that it is not zero. */
+	return size && product / size != count ? ~0ull : product;
+}
+
+static __always_inline __u64 program_break(void)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+
+	return BPF_CORE_READ(task, mm, brk);
+}
+
+/* Whether @c is still under way, asked from a place deeper on the stack: the
+ * kernel has put the address of its trampoline where the return address was. */
+static __always_inline bool call_is_alive(const struct call *c)
+{
+#if defined(__TARGET_ARCH_x86)
+	struct task_struct *task = bpf_get_current_task_btf();
+	__u64 trampoline = BPF_CORE_READ(task, mm, uprobes_state.xol_area, vaddr);
+	__u64 now = 0;
+
+	if (bpf_probe_read_user(&now, sizeof(now), (void *)c->slot_sp))
+		return false;
+	return now == trampoline;
+#else
+	return true;
+#endif
+}
+
+/* Drops calls that cannot be under way any more; true if one is that encloses @slot_sp. */
+static __always_inline bool call_is_nested(struct task_state *task, __u64 slot_sp)
+{
+	for (int i = CALLS_MAX - 1; i >= 0; i--) {
+		struct call *c = &task->calls[i];
+
+		if ((__u32)i >= task->depth)
+			continue;
+		if (c->slot_sp > slot_sp) {
+			if (call_is_alive(c))
+				return true;
+			task->depth = i;
+		} else if (slot_sp - c->slot_sp < SAME_STACK_BYTES) {
+			task->depth = i;
+		}
+	}
+	return false;
+}
+
+/* Records a call that will return; NULL if it is nested or of no interest. */
+static __always_inline struct call *call_begin(struct pt_regs *ctx, struct task_state *task,
+					       __u64 cookie)
+{
+	__u64 slot_sp = RETURN_SLOT_AT_ENTRY(ctx);
+	struct call *c;
+	__u32 depth;
+
+	if (task->depth && call_is_nested(task, slot_sp))
+		return NULL;
+	depth = task->depth;
+	if (depth >= CALLS_MAX) {
+		count(COUNT_ALLOC_LOST);
+		return NULL;
+	}
+	c = &task->calls[depth & (CALLS_MAX - 1)];
+	c->slot_sp = slot_sp;
+	c->spec = cookie;
+	c->has_old = 0;
+	task->depth = depth + 1;
+	return c;
+}
+
+static __always_inline void call_drop(struct task_state *task)
+{
+	task->depth--;
+}
+
+/* Fills in a call of an allocation; false if it is outside of -z and -Z. */
+static __always_inline bool begin_alloc(struct pt_regs *ctx, const struct probe_spec *spec,
+					struct call *c)
+{
+	struct arguments a;
+
+	arguments_read(ctx, &a);
+	c->size_bytes = requested_bytes(&a, spec);
+	c->pointer = argument(&a, spec->ptr_arg);
+	return c->size_bytes >= size_min_bytes && c->size_bytes <= size_max_bytes;
+}
+
+/*
+ * The old block leaves the live set now: once realloc has freed it, another
+ * thread may be given its address before this call returns.
+ */
+static __always_inline bool begin_realloc(struct pt_regs *ctx, const struct probe_spec *spec,
+					  struct call *c, struct task_state *task)
+{
+	bool wanted = begin_alloc(ctx, spec, c);
+
+	if (c->pointer)
+		c->has_old = live_take(task->slot, c->pointer, &c->old);
+	return wanted || c->has_old;
+}
+
+static __always_inline bool begin_mapping(struct pt_regs *ctx, const struct probe_spec *spec,
+					  struct call *c)
+{
+	c->begin_ns = bpf_ktime_get_ns();
+	if (spec->op == OP_BRK) {
+		c->pointer = program_break();
+		return true;
+	}
+	c->pointer = PT_REGS_PARM1(ctx);
+	c->size_bytes = PT_REGS_PARM2(ctx);
+	c->new_bytes = PT_REGS_PARM3(ctx);
+	return spec->op != OP_MMAP || (PT_REGS_PARM4(ctx) & MAP_ANONYMOUS);
+}
+
+/* The current thread's state, if it belongs to a target. */
+static __always_inline struct task_state *target_task(__u32 *tgid)
+{
+	struct task_state *task;
+
+	*tgid = bpf_get_current_pid_tgid() >> 32;
+	if (*tgid == self_tgid)
+		return NULL;
+	task = bpf_task_storage_get(&tasks, bpf_get_current_task_btf(), 0,
+				    BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (!task) {
+		count(COUNT_ALLOC_LOST);
+		return NULL;
+	}
+	return task_slot(task, *tgid) ? task : NULL;
+}
+
+static __always_inline int enter(struct pt_regs *ctx)
+{
+	__u64 cookie = bpf_get_attach_cookie(ctx);
+	struct probe_spec spec;
+	struct task_state *task;
+	struct call *c;
+	bool wanted;
+	__u32 tgid;
+
+	task = target_task(&tgid);
+	if (!task)
+		return NO_RETURN;
+	count(COUNT_HITS);
+	probe_spec_unpack(cookie, &spec);
+	c = call_begin(ctx, task, cookie);
+	if (!c)
+		return NO_RETURN;
+	switch (spec.op) {
+	case OP_ALLOC:
+	case OP_ALLOC_OUT:
+		wanted = begin_alloc(ctx, &spec, c);
+		break;
+	case OP_REALLOC:
+		wanted = begin_realloc(ctx, &spec, c, task);
+		break;
+	default:
+		wanted = begin_mapping(ctx, &spec, c);
+	}
+	if (!wanted)
+		call_drop(task);
+	return wanted ? 0 : NO_RETURN;
+}
+
+/* Finds the call that just returned and takes it, and all above it, off the list. */
+static __always_inline struct call *call_end(struct pt_regs *ctx, struct task_state *task)
+{
+	__u64 slot_sp = RETURN_SLOT_AFTER(ctx);
+
+	for (int i = CALLS_MAX - 1; i >= 0; i--) {
+		if ((__u32)i >= task->depth || task->calls[i].slot_sp != slot_sp)
+			continue;
+		task->depth = i;
+		return &task->calls[i];
+	}
+	return NULL;
+}
+
+static __always_inline void finish_alloc(struct pt_regs *ctx, struct task_state *task, __u32 tgid,
+					 const struct call *c, __u64 address, __u32 domain)
+{
+	struct live_block block = {};
+
+	if (c->size_bytes < size_min_bytes || c->size_bytes > size_max_bytes)
+		return;
+	if (address & ~LIVE_ADDR_MASK) {
+		count(COUNT_ALLOC_LOST);
+		return;
+	}
+	block.size_bytes = c->size_bytes;
+	block.birth_ns = bpf_ktime_get_ns();
+	block.stack_id = stack_id_of(ctx, task, tgid, domain);
+	stack_count_alloc(&block);
+	live_put(task->slot, address, &block);
+}
+
+/* realloc failed, and left the old block alone, if it returned NULL for a size. */
+static __always_inline void finish_realloc(struct pt_regs *ctx, struct task_state *task,
+					   __u32 tgid, const struct call *c, __u32 domain)
+{
+	__u64 address = PT_REGS_RC(ctx);
+
+	if (c->has_old && !address && c->size_bytes) {
+		live_put(task->slot, c->pointer, &c->old);
+		return;
+	}
+	if (c->has_old)
+		stack_count_free(&c->old);
+	if (address)
+		finish_alloc(ctx, task, tgid, c, address, domain);
+}
+
+/* Works out which ranges went and came; false if nothing changed. */
+static __always_inline bool mapping_result(struct pt_regs *ctx, const struct call *c, __u32 op,
+					   struct event_mapping *m)
+{
+	__u64 rc = PT_REGS_RC(ctx), now;
+
+	switch (op) {
+	case OP_MMAP:
+		m->new_address = rc;
+		m->new_length = c->size_bytes;
+		return !ERROR_POINTER(rc);
+	case OP_MUNMAP:
+		m->old_address = c->pointer;
+		m->old_length = c->size_bytes;
+		return rc == 0;
+	case OP_MREMAP:
+		m->old_address = c->pointer;
+		m->old_length = c->size_bytes;
+		m->new_address = rc;
+		m->new_length = c->new_bytes;
+		m->moves = 1;
+		return !ERROR_POINTER(rc);
+	default:
+		now = program_break();
+		if (now > c->pointer) {
+			m->new_address = c->pointer;
+			m->new_length = now - c->pointer;
+		} else {
+			m->old_address = now;
+			m->old_length = c->pointer - now;
+		}
+		return now != c->pointer;
+	}
+}
+
+static __always_inline void finish_mapping(struct pt_regs *ctx, struct task_state *task,
+					   __u32 tgid, const struct call *c, __u32 op)
+{
+	struct event_mapping m = {};
+
+	if (!mapping_result(ctx, c, op, &m))
+		return;
+	if (m.new_length)
+		m.stack_id = stack_id_of(ctx, task, tgid, DOMAIN_MMAP);
+	event_init(&m.head, EVENT_MAPPING, task->slot, tgid);
+	m.begin_ns = c->begin_ns;
+	if (bpf_ringbuf_output(&ring, &m, sizeof(m), 0)) {
+		count(COUNT_RING_FULL);
+		count(m.new_length ? COUNT_ALLOC_LOST : COUNT_FREE_LOST);
+	}
+}
+
+static __always_inline void leave(struct pt_regs *ctx)
+{
+	struct probe_spec spec;
+	struct task_state *task;
+	struct call *c;
+	__u64 address;
+	__u32 tgid;
+
+	task = target_task(&tgid);
+	if (!task)
+		return;
+	c = call_end(ctx, task);
+	if (!c)
+		return;
+	probe_spec_unpack(c->spec, &spec);
+	switch (spec.op) {
+	case OP_ALLOC:
+		address = PT_REGS_RC(ctx);
+		if (address)
+			finish_alloc(ctx, task, tgid, c, address, spec.domain);
+		break;
+	case OP_ALLOC_OUT:
+		if (PT_REGS_RC(ctx) == 0 &&
+		    !bpf_probe_read_user(&address, sizeof(address), (void *)c->pointer) && address)
+			finish_alloc(ctx, task, tgid, c, address, spec.domain);
+		break;
+	case OP_REALLOC:
+		finish_realloc(ctx, task, tgid, c, spec.domain);
+		break;
+	default:
+		finish_mapping(ctx, task, tgid, c, spec.op);
+	}
+}
+
+/*
+ * Session probes (uprobe.session, Linux 6.13): one program at both ends, and
+ * the entry decides whether there is a return trap at all. Which end this is
+ * shows in the instruction pointer, which differs from the probed address only
+ * after the return; so no kfunc is needed, whose signature changed in 7.0.
+ */
+SEC("uprobe")
+int session(struct pt_regs *ctx)
+{
+	if (PT_REGS_IP(ctx) == bpf_get_func_ip(ctx))
+		return enter(ctx);
+	leave(ctx);
+	return 0;
+}
+
+/* The same as two programs, where there are no sessions. */
+SEC("uprobe")
+int call_entry(struct pt_regs *ctx)
+{
+	enter(ctx);
+	return 0;
+}
+
+SEC("uretprobe")
+int call_return(struct pt_regs *ctx)
+{
+	leave(ctx);
+	return 0;
+}
+
+/* free and its kin: the block leaves the live set before its address can be reused. */
+SEC("uprobe")
+int free_entry(struct pt_regs *ctx)
+{
+	__u64 cookie = bpf_get_attach_cookie(ctx);
+	struct live_block block;
+	struct probe_spec spec;
+	struct task_state *task;
+	struct arguments a;
+	__u64 address;
+	__u32 tgid;
+
+	task = target_task(&tgid);
+	if (!task)
+		return 0;
+	count(COUNT_HITS);
+	probe_spec_unpack(cookie, &spec);
+	arguments_read(ctx, &a);
+	address = argument(&a, spec.ptr_arg);
+	if (address && live_take(task->slot, address, &block))
+		stack_count_free(&block);
+	return 0;
+}
+
+/* The dynamic linker tells its debugger that libraries came or went. */
+SEC("uprobe")
+int dlopen_hook(struct pt_regs *ctx __attribute__((unused)))
+{
+	__u32 tgid = bpf_get_current_pid_tgid() >> 32;
+	struct proc_info *info = bpf_map_lookup_elem(&procs, &tgid);
+
+	if (!info)
+		return 0;
+	if (stop_at_dlopen_tgid == tgid) {
+		stop_at_dlopen_tgid = 0;
+		bpf_send_signal(19); /* SIGSTOP; leaktop is the tracer of its own command */
+	}
+	process_event(EVENT_DLOPEN, info->slot, tgid, 0);
+	return 0;
+}
+
+char LICENSE[] SEC("license") = "GPL";

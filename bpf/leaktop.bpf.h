@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Maps and small helpers that the BPF files share. */
+#ifndef LEAKTOP_BPF_H
+#define LEAKTOP_BPF_H
+
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_tracing.h>
+
+#include "events.h"
+#include "live_table.h"
+#include "probe_spec.h"
+
+#define STACK_IDS 65536 /* stacks known at a time */
+
+/* Fixed before loading. */
+const volatile __u32 self_tgid;		 /* leaktop itself is never a target */
+const volatile __u32 bucket_count;	 /* of the live table */
+const volatile __u64 size_min_bytes;	 /* -z */
+const volatile __u64 size_max_bytes = ~0ull; /* -Z */
+const volatile bool want_stacks = true;
+const volatile bool adopt_all;	  /* -a: a process becomes a target by hitting a probe */
+const volatile bool watch_execs;  /* open targets: report every exec */
+const volatile bool follow_forks = true;
+
+/* Bumped by the loader when it takes stack ids back: empties the caches below. */
+__u32 stack_generation = 1;
+/* A command of ours that waits at its first dl-debug hook for probes; 0: none. */
+__u32 stop_at_dlopen_tgid;
+
+/* A process that is traced, keyed by thread group id. */
+struct proc_info {
+	__u32 slot; /* 1..LIVE_PROC_MAX, names the process in keys of the live table */
+	__u32 flags;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 32768);
+	__type(key, __u32);
+	__type(value, struct proc_info);
+} procs SEC(".maps");
+
+/* Process slots and stack ids never used so far; both start at 1, 0 means none. */
+__u32 next_slot = 1;
+__u32 next_stack_id = 1;
+
+/* Those used before and handed back by the loader. */
+struct {
+	__uint(type, BPF_MAP_TYPE_QUEUE);
+	__uint(max_entries, LIVE_PROC_MAX);
+	__type(value, __u32);
+} free_slots SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_QUEUE);
+	__uint(max_entries, STACK_IDS);
+	__type(value, __u32);
+} free_stack_ids SEC(".maps");
+
+static __always_inline __u32 id_take(void *queue, __u32 *next, __u32 limit)
+{
+	__u32 id;
+
+	if (!bpf_map_pop_elem(queue, &id))
+		return id;
+	if (*(volatile __u32 *)next >= limit)
+		return 0;
+	id = __sync_fetch_and_add(next, 1);
+	return id < limit ? id : 0;
+}
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct live_bucket);
+} live SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, STACK_IDS);
+	__type(key, __u32);
+	__type(value, struct stack_counters);
+} stack_counts SEC(".maps");
+
+struct stack_key {
+	__u64 hash;
+	__u32 slot;
+	__u32 domain;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, STACK_IDS);
+	__type(key, struct stack_key);
+	__type(value, __u32);
+} stack_table SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 20);
+} ring SEC(".maps");
+
+struct counters {
+	__u64 values[COUNTERS];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct counters);
+} counts SEC(".maps");
+
+/* uprobe programs can be preempted on their CPU: the addition must be atomic. */
+static __always_inline void count_add(enum counter which, __u64 n)
+{
+	__u32 zero = 0;
+	struct counters *c = bpf_map_lookup_elem(&counts, &zero);
+
+	if (c)
+		__sync_fetch_and_add(&c->values[which], n);
+}
+
+static __always_inline void count(enum counter which)
+{
+	count_add(which, 1);
+}
+
+/* A call of an allocating function that has not returned. */
+struct call {
+	__u64 slot_sp; /* address of its return address */
+	__u64 spec;    /* attach cookie */
+	__u64 size_bytes;
+	__u64 pointer; /* old block, out-parameter, or address of the mapping */
+	__u64 new_bytes; /* mremap: the new length */
+	__u64 begin_ns;
+	struct live_block old; /* realloc: the block taken out at entry */
+	__u32 has_old;
+	__u32 pad;
+};
+
+#define CALLS_MAX 4
+#define STACK_CACHE 16
+
+/*
+ * State of one thread. Uprobe programs can be preempted, and the next thread on
+ * the CPU runs the same programs, so scratch space is here and not per CPU.
+ */
+struct task_state {
+	__u32 slot; /* of its process, 0: not looked up yet */
+	__u32 depth;
+	struct call calls[CALLS_MAX];
+	struct {
+		__u64 hash;
+		__u32 stack_id;
+		__u32 generation;
+		__u32 domain;
+		__u32 pad;
+	} cache[STACK_CACHE];
+	struct event_stack stack;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct task_state);
+} tasks SEC(".maps");
+
+#endif

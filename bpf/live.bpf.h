@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The kernel side of the live table (include/live_table.h tells the protocol). */
+#ifndef LEAKTOP_LIVE_BPF_H
+#define LEAKTOP_LIVE_BPF_H
+
+#include "leaktop.bpf.h"
+
+/* An atomic exchange is the store that publishes: everything before it is seen first. */
+#define PUBLISH(p, v) ((void)__sync_lock_test_and_set((p), (v)))
+
+static __always_inline void stack_count_alloc(const struct live_block *b)
+{
+	__u32 id = b->stack_id;
+	struct stack_counters *c = bpf_map_lookup_elem(&stack_counts, &id);
+
+	if (!c)
+		return;
+	__sync_fetch_and_add(&c->allocated_bytes, b->size_bytes);
+	__sync_fetch_and_add(&c->allocated_blocks, 1);
+}
+
+static __always_inline void stack_count_free(const struct live_block *b)
+{
+	__u32 id = b->stack_id;
+	struct stack_counters *c = bpf_map_lookup_elem(&stack_counts, &id);
+
+	if (!c)
+		return;
+	__sync_fetch_and_add(&c->freed_bytes, b->size_bytes);
+	__sync_fetch_and_add(&c->freed_blocks, 1);
+}
+
+/* Takes @key out of @bucket; 1 and the block, or 0 if it is not there. */
+static __always_inline int bucket_remove(struct live_bucket *bucket, __u64 key,
+					 struct live_block *out)
+{
+#pragma unroll
+	for (int i = 0; i < LIVE_SLOTS; i++) {
+		if (*(volatile __u64 *)&bucket->keys[i] != key)
+			continue;
+		*out = bucket->blocks[i];
+		/* Whoever wins the exchange owns the block: a double free counts once. */
+		return __sync_val_compare_and_swap(&bucket->keys[i], key, LIVE_KEY_EMPTY) == key;
+	}
+	return 0;
+}
+
+static __noinline int live_remove_key(__u64 key, struct live_block *out)
+{
+	__u64 hash = live_hash(key);
+	__u32 index = live_bucket_first(hash, bucket_count);
+	struct live_bucket *bucket = bpf_map_lookup_elem(&live, &index);
+
+	if (!bucket || !out)
+		return 0;
+	if (bucket_remove(bucket, key, out))
+		return 1;
+	index = live_bucket_second(hash, bucket_count);
+	bucket = bpf_map_lookup_elem(&live, &index);
+	return bucket ? bucket_remove(bucket, key, out) : 0;
+}
+
+/* Replaces the block of @key in place; 1 if it was there. */
+static __always_inline int bucket_replace(struct live_bucket *bucket, __u64 key,
+					  const struct live_block *block)
+{
+#pragma unroll
+	for (int i = 0; i < LIVE_SLOTS; i++) {
+		if (*(volatile __u64 *)&bucket->keys[i] != key)
+			continue;
+		if (__sync_val_compare_and_swap(&bucket->keys[i], key, LIVE_KEY_BUSY) != key)
+			return 0;
+		count(COUNT_MISSED_FREE);
+		stack_count_free(&bucket->blocks[i]);
+		bucket->blocks[i] = *block;
+		PUBLISH(&bucket->keys[i], key);
+		return 1;
+	}
+	return 0;
+}
+
+static __always_inline int bucket_insert(struct live_bucket *bucket, __u64 key,
+					 const struct live_block *block)
+{
+#pragma unroll
+	for (int i = 0; i < LIVE_SLOTS; i++) {
+		if (*(volatile __u64 *)&bucket->keys[i] != LIVE_KEY_EMPTY)
+			continue;
+		if (__sync_val_compare_and_swap(&bucket->keys[i], LIVE_KEY_EMPTY, LIVE_KEY_BUSY) !=
+		    LIVE_KEY_EMPTY)
+			continue;
+		bucket->blocks[i] = *block;
+		PUBLISH(&bucket->keys[i], key);
+		return 1;
+	}
+	return 0;
+}
+
+/* 1, or 0 if both buckets are full: the block is then not tracked, and counted. */
+static __noinline int live_insert_key(__u64 key, const struct live_block *block)
+{
+	__u64 hash = live_hash(key);
+	__u32 i1 = live_bucket_first(hash, bucket_count);
+	__u32 i2 = live_bucket_second(hash, bucket_count);
+	struct live_bucket *first = bpf_map_lookup_elem(&live, &i1);
+	struct live_bucket *second = bpf_map_lookup_elem(&live, &i2);
+
+	if (!first || !second || !block)
+		return 0;
+	if (bucket_replace(first, key, block) || bucket_replace(second, key, block))
+		return 1;
+	return bucket_insert(first, key, block) || bucket_insert(second, key, block);
+}
+
+/* The live set's verbs: the table and the counters of the block's stack. */
+static __always_inline int live_take(__u32 slot, __u64 address, struct live_block *out)
+{
+	return live_remove_key(live_key(slot, address), out);
+}
+
+static __always_inline void live_put(__u32 slot, __u64 address, const struct live_block *block)
+{
+	if (!live_insert_key(live_key(slot, address), block)) {
+		count(COUNT_TABLE_FULL);
+		count_add(COUNT_TABLE_FULL_BYTES, block->size_bytes);
+		stack_count_free(block);
+	}
+}
+
+#endif

@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Captures the user stack of an allocation and names it by a small number.
+ *
+ * It runs at the return of the allocating function: the instruction pointer is
+ * then the return address, so the direct caller is the first frame whatever the
+ * allocator does with its registers, and the frame pointer is the caller's.
+ *
+ * A stack travels to the loader once, before its number is first used; it
+ * counts as known only after the ring buffer took it, so a full ring delays a
+ * stack's name and never loses it for good.
+ */
+#ifndef LEAKTOP_STACK_BPF_H
+#define LEAKTOP_STACK_BPF_H
+
+#include "leaktop.bpf.h"
+#include "process.bpf.h"
+
+/* One step of a multiply-xorshift hash (constants of MurmurHash3's finalizer). */
+static __always_inline __u64 hash_step(__u64 hash, __u64 value)
+{
+	hash = (hash ^ value) * 0xff51afd7ed558ccdull;
+	return hash ^ hash >> 32;
+}
+
+static __always_inline void stack_capture(void *ctx, struct event_stack *s)
+{
+	long bytes;
+	__u64 hash = 0;
+	__u32 n;
+
+	s->flags = 0;
+	bytes = bpf_get_stack(ctx, s->frames, sizeof(s->frames), BPF_F_USER_STACK);
+	n = bytes > 0 ? (__u32)bytes / 8 : 0;
+	if (n <= 1) {
+		s->frames[0] = PT_REGS_IP((struct pt_regs *)ctx);
+		s->flags = STACK_CUT_FAILED;
+		n = 1;
+	}
+	if (n >= STACK_FRAMES_MAX) {
+		s->flags = STACK_CUT_DEPTH;
+		n = STACK_FRAMES_MAX;
+	}
+	for (__u32 i = 0; i < STACK_FRAMES_MAX; i++) {
+		if (i >= n)
+			break;
+		hash = hash_step(hash, s->frames[i]);
+	}
+	s->hash = hash;
+	s->frame_count = n;
+}
+
+/* Gives a stack that nobody has seen a number and sends it. */
+static __noinline __u32 stack_announce(struct task_state *task, __u32 tgid)
+{
+	struct event_stack *s;
+	struct stack_key key = {};
+	__u32 id, bytes, *known;
+
+	if (!task)
+		return STACK_ID_UNKNOWN;
+	s = &task->stack;
+	key.hash = s->hash;
+	key.slot = task->slot;
+	key.domain = s->domain;
+	id = id_take(&free_stack_ids, &next_stack_id, STACK_IDS);
+	if (!id) {
+		count(COUNT_STACK_LOST);
+		return STACK_ID_UNKNOWN;
+	}
+	event_init(&s->head, EVENT_STACK, task->slot, tgid);
+	s->stack_id = id;
+	bytes = (s->frame_count & STACK_FRAMES_MAX) * 8 + (sizeof(*s) - sizeof(s->frames));
+	if (bytes > sizeof(*s) || bpf_ringbuf_output(&ring, s, bytes, 0)) {
+		bpf_map_push_elem(&free_stack_ids, &id, 0);
+		count(COUNT_RING_FULL);
+		count(COUNT_STACK_LOST);
+		return STACK_ID_UNKNOWN;
+	}
+	count(COUNT_STACKS);
+	if (s->flags)
+		count(COUNT_STACKS_CUT);
+	if (!bpf_map_update_elem(&stack_table, &key, &id, BPF_NOEXIST))
+		return id;
+	/* Another thread announced it meanwhile, or the table is full: our number
+	 * was sent and serves this block; it is not given out again. */
+	known = bpf_map_lookup_elem(&stack_table, &key);
+	return known ? *known : id;
+}
+
+static __always_inline __u32 stack_id_of(void *ctx, struct task_state *task, __u32 tgid,
+					 __u32 domain)
+{
+	struct event_stack *s = &task->stack;
+	__u32 cached, id, *known;
+	struct stack_key key = {};
+
+	if (want_stacks) {
+		stack_capture(ctx, s);
+	} else {
+		s->hash = 1;
+		s->frame_count = 0;
+		s->flags = 0;
+	}
+	cached = (s->hash ^ domain) & (STACK_CACHE - 1);
+	if (task->cache[cached].hash == s->hash && task->cache[cached].domain == domain &&
+	    task->cache[cached].generation == stack_generation)
+		return task->cache[cached].stack_id;
+	key.hash = s->hash;
+	key.slot = task->slot;
+	key.domain = domain;
+	known = bpf_map_lookup_elem(&stack_table, &key);
+	if (known) {
+		id = *known;
+	} else {
+		s->domain = domain;
+		id = stack_announce(task, tgid);
+	}
+	if (id) {
+		task->cache[cached].hash = s->hash;
+		task->cache[cached].stack_id = id;
+		task->cache[cached].domain = domain;
+		task->cache[cached].generation = stack_generation;
+	}
+	return id;
+}
+
+#endif

@@ -1,0 +1,422 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "account/ledger.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "account/mappings.h"
+#include "bpf/kernel.h"
+#include "sym/addr_space.h"
+#include "sym/object.h"
+#include "target/procfs.h"
+
+#define STACK_IDS 65536
+/* When more numbers than this are in use, stacks that rest are forgotten. */
+#define STACK_IDS_HIGH (STACK_IDS / 4 * 3)
+
+struct ledger {
+	struct kernel *kernel;
+	struct ledger_stack *stacks[STACK_IDS];
+	struct ledger_process *processes[LIVE_PROC_MAX + 1];
+	uint32_t stack_limit, slot_limit; /* one past the highest in use */
+	size_t stack_count, buried_count;
+	uint64_t young_after_ns; /* while sweeping: born later counts for no stack */
+};
+
+struct ledger *ledger_new(struct kernel *k)
+{
+	struct ledger *l = calloc(1, sizeof(*l));
+
+	if (l)
+		l->kernel = k;
+	return l;
+}
+
+static void stack_free(struct ledger *l, uint32_t id)
+{
+	if (!l->stacks[id])
+		return;
+	free(l->stacks[id]->frames);
+	free(l->stacks[id]);
+	l->stacks[id] = NULL;
+	l->stack_count--;
+}
+
+static void process_free(struct ledger_process *p)
+{
+	if (!p)
+		return;
+	mappings_free(p->mappings);
+	free(p);
+}
+
+void ledger_free(struct ledger *l)
+{
+	if (!l)
+		return;
+	for (uint32_t i = 0; i < STACK_IDS; i++)
+		stack_free(l, i);
+	for (uint32_t i = 0; i <= LIVE_PROC_MAX; i++)
+		process_free(l->processes[i]);
+	free(l);
+}
+
+int ledger_process_open(struct ledger *l, uint32_t slot, pid_t pid, struct addr_space *as)
+{
+	struct ledger_process *p;
+
+	if (!slot || slot > LIVE_PROC_MAX)
+		return -EINVAL;
+	p = calloc(1, sizeof(*p));
+	if (p)
+		p->mappings = mappings_new();
+	if (!p || !p->mappings) {
+		process_free(p);
+		return -ENOMEM;
+	}
+	p->slot = slot;
+	p->pid = pid;
+	p->addr_space = as;
+	process_free(l->processes[slot]);
+	l->processes[slot] = p;
+	if (slot >= l->slot_limit)
+		l->slot_limit = slot + 1;
+	return 0;
+}
+
+struct ledger_process *ledger_process(const struct ledger *l, uint32_t slot)
+{
+	return slot <= LIVE_PROC_MAX ? l->processes[slot] : NULL;
+}
+
+void ledger_process_bury(struct ledger *l, uint32_t slot)
+{
+	struct ledger_process *p = ledger_process(l, slot);
+
+	if (!p || p->buried)
+		return;
+	p->buried = true;
+	p->addr_space = NULL;
+	l->buried_count++;
+}
+
+bool ledger_has_buried(const struct ledger *l)
+{
+	return l->buried_count > 0;
+}
+
+uint32_t ledger_stack_limit(const struct ledger *l)
+{
+	return l->stack_limit;
+}
+
+const struct ledger_stack *ledger_stack(const struct ledger *l, uint32_t id)
+{
+	return id < STACK_IDS ? l->stacks[id] : NULL;
+}
+
+uint32_t ledger_slot_limit(const struct ledger *l)
+{
+	return l->slot_limit;
+}
+
+/* FNV-1a over bytes, for identities that must be equal in every run. */
+static uint64_t hash_bytes(uint64_t h, const void *data, size_t size)
+{
+	const unsigned char *p = data;
+
+	for (size_t i = 0; i < size; i++)
+		h = (h ^ p[i]) * 0x100000001b3ull;
+	return h;
+}
+
+static uint64_t merged_id(const struct ledger_stack *s)
+{
+	uint64_t h = hash_bytes(0xcbf29ce484222325ull, &s->domain, sizeof(s->domain));
+
+	for (size_t i = 0; i < s->frame_count; i++) {
+		const struct frame_ref *f = &s->frames[i];
+		const char *build = f->object ? object_build_id(f->object) : NULL;
+		uint64_t where = f->object ? f->vaddr : f->address;
+
+		if (!build)
+			build = f->object ? object_path(f->object) : f->name;
+		h = hash_bytes(h, build, strlen(build));
+		h = hash_bytes(h, &where, sizeof(where));
+	}
+	return h;
+}
+
+/* Code that appeared since the mappings were read (dlopen, a JIT) is found by
+ * reading them again, once a stack. An address where nothing is executable is no
+ * return address: the walk lost its way there, so the stack ends before it. */
+static void locate_frames(struct addr_space *as, struct ledger_stack *s, const uint64_t *addresses)
+{
+	bool refreshed = !as;
+
+	for (size_t i = 0; i < s->frame_count; i++) {
+		struct frame_ref *f = &s->frames[i];
+		struct addr_location where = {.name = "[unknown]"};
+		int err = as ? addr_space_find(as, addresses[i] - 1, &where) : -ENOENT;
+
+		if (err && !refreshed) {
+			refreshed = true;
+			if (!addr_space_refresh(as))
+				err = addr_space_find(as, addresses[i] - 1, &where);
+		}
+		if (err && i) {
+			s->frame_count = i;
+			s->cut |= STACK_CUT_FAILED;
+			return;
+		}
+		f->address = addresses[i];
+		f->object = err ? NULL : where.object;
+		f->vaddr = err ? 0 : where.vaddr + 1;
+		f->name = err ? "[unknown]" : where.name;
+	}
+}
+
+static void stack_arrived(struct ledger *l, const struct event_stack *e, size_t size)
+{
+	size_t room = (size - offsetof(struct event_stack, frames)) / sizeof(e->frames[0]);
+	size_t n = e->frame_count < room ? e->frame_count : room;
+	struct ledger_process *p = ledger_process(l, e->head.proc);
+	struct ledger_stack *s;
+
+	if (!e->stack_id || e->stack_id >= STACK_IDS)
+		return;
+	s = calloc(1, sizeof(*s));
+	if (s)
+		s->frames = calloc(n + 1, sizeof(*s->frames));
+	if (!s || !s->frames) {
+		free(s);
+		return;
+	}
+	s->id = e->stack_id;
+	s->slot = e->head.proc;
+	s->hash = e->hash;
+	s->domain = e->domain < DOMAIN_COUNT ? (enum probe_domain)e->domain : DOMAIN_MALLOC;
+	s->cut = e->flags;
+	s->frame_count = n;
+	s->oldest_birth_ns = UINT64_MAX;
+	locate_frames(p ? p->addr_space : NULL, s, (const uint64_t *)e->frames);
+	s->merged_id = merged_id(s);
+	stack_free(l, s->id);
+	l->stacks[s->id] = s;
+	l->stack_count++;
+	if (s->id >= l->stack_limit)
+		l->stack_limit = s->id + 1;
+}
+
+/* An allocator's own library maps arenas outside of its functions too (background
+ * threads, constructors): that memory is what it hands out, not the program's. */
+static bool made_by_allocator(const struct ledger *l, uint32_t stack_id)
+{
+	const struct ledger_stack *s = ledger_stack(l, stack_id);
+
+	return s && s->frame_count && s->frames[0].object &&
+	       object_is_allocator(s->frames[0].object);
+}
+
+static void mapping_arrived(struct ledger *l, const struct event_mapping *e)
+{
+	struct ledger_process *p = ledger_process(l, e->head.proc);
+
+	if (!p)
+		return;
+	if (e->moves) {
+		mappings_move(p->mappings, e->old_address, e->old_length, e->new_address,
+			      e->new_length, e->begin_ns, e->head.time_ns, e->stack_id);
+		return;
+	}
+	mappings_remove(p->mappings, e->old_address, e->old_length, e->begin_ns);
+	if (!made_by_allocator(l, e->stack_id))
+		mappings_add(p->mappings, e->new_address, e->new_length, e->head.time_ns,
+			     e->stack_id);
+}
+
+void ledger_event(struct ledger *l, const struct event *e, size_t size)
+{
+	if (e->kind == EVENT_STACK)
+		stack_arrived(l, (const struct event_stack *)e, size);
+	else if (e->kind == EVENT_MAPPING)
+		mapping_arrived(l, (const struct event_mapping *)e);
+}
+
+static void sums_reset(struct ledger *l)
+{
+	for (uint32_t i = 0; i < l->slot_limit; i++) {
+		struct ledger_process *p = l->processes[i];
+
+		if (!p)
+			continue;
+		p->live_bytes = p->live_blocks = p->mmap_bytes = p->mmap_blocks = 0;
+		p->unknown_bytes = p->unknown_blocks = 0;
+	}
+	for (uint32_t i = 0; i < l->stack_limit; i++) {
+		struct ledger_stack *s = l->stacks[i];
+
+		if (!s)
+			continue;
+		s->live_bytes = s->live_blocks = 0;
+		s->oldest_birth_ns = UINT64_MAX;
+	}
+}
+
+static void stack_add(struct ledger *l, struct ledger_process *p, uint32_t stack_id,
+		      uint64_t size_bytes, uint64_t birth_ns)
+{
+	struct ledger_stack *s = stack_id < STACK_IDS ? l->stacks[stack_id] : NULL;
+
+	if (birth_ns > l->young_after_ns)
+		return;
+	if (!s || s->slot != p->slot) {
+		p->unknown_bytes += size_bytes;
+		p->unknown_blocks++;
+		return;
+	}
+	s->live_bytes += size_bytes;
+	s->live_blocks++;
+	if (birth_ns < s->oldest_birth_ns)
+		s->oldest_birth_ns = birth_ns;
+}
+
+static bool block_swept(void *arg, const struct live_entry *e)
+{
+	struct ledger *l = arg;
+	struct ledger_process *p = ledger_process(l, e->slot);
+
+	/* A slot that is not open yet is a new child whose event still waits. */
+	if (!p)
+		return true;
+	if (p->buried)
+		return false;
+	p->live_bytes += e->block.size_bytes;
+	p->live_blocks++;
+	stack_add(l, p, e->block.stack_id, e->block.size_bytes, e->block.birth_ns);
+	return true;
+}
+
+/* Reads which mappings a process really has. *count stays 0 on failure. */
+static struct mapping_range *ranges_present(pid_t pid, size_t *count)
+{
+	struct mapping_range *ranges = NULL, *grown;
+	size_t n = 0, capacity = 0;
+	struct maps_iter *it;
+	struct mapping m;
+
+	if (maps_iter_new(pid, &it))
+		return NULL;
+	while (maps_iter_next(it, &m) == 1) {
+		if (n == capacity) {
+			capacity = capacity ? capacity * 2 : 64;
+			grown = realloc(ranges, capacity * sizeof(*ranges));
+			if (!grown) {
+				n = 0;
+				break;
+			}
+			ranges = grown;
+		}
+		ranges[n++] = (struct mapping_range){.start = m.start, .end = m.end};
+	}
+	maps_iter_free(it);
+	*count = n;
+	return ranges;
+}
+
+static void mappings_sum(struct ledger *l, struct ledger_process *p, uint64_t now_ns)
+{
+	size_t present_count = 0;
+	struct mapping_range *present;
+
+	if (!mappings_count(p->mappings))
+		return;
+	present = ranges_present(p->pid, &present_count);
+	if (present_count)
+		mappings_intersect(p->mappings, present, present_count, now_ns);
+	free(present);
+	for (size_t i = 0; i < mappings_count(p->mappings); i++) {
+		const struct mapping_range *r = mappings_at(p->mappings, i);
+
+		p->mmap_bytes += r->end - r->start;
+		p->mmap_blocks++;
+		stack_add(l, p, r->stack_id, r->end - r->start, r->birth_ns);
+	}
+}
+
+/* Stacks of the dead go at once; with numbers running short, those that hold
+ * nothing and did nothing lately go in two steps, so that a thread which has
+ * just looked the number up can still use it. */
+static void stack_tidy(struct ledger *l, struct ledger_stack *s)
+{
+	const struct ledger_process *p = ledger_process(l, s->slot);
+	bool idle = !s->live_blocks && s->idle_blocks == s->allocated_blocks;
+
+	s->idle_blocks = s->allocated_blocks;
+	if (!p || p->buried || (s->retiring && idle)) {
+		kernel_stack_release(l->kernel, s->id, s->slot, s->hash, s->domain);
+		stack_free(l, s->id);
+		return;
+	}
+	if (idle && !s->retiring && l->stack_count > STACK_IDS_HIGH) {
+		kernel_stack_retire(l->kernel, s->id, s->slot, s->hash, s->domain);
+		s->retiring = true;
+	}
+}
+
+static void clear_away(struct ledger *l)
+{
+	for (uint32_t i = 0; i < l->stack_limit; i++) {
+		if (l->stacks[i])
+			stack_tidy(l, l->stacks[i]);
+	}
+	for (uint32_t i = 0; i < l->slot_limit; i++) {
+		struct ledger_process *p = l->processes[i];
+
+		if (!p || !p->buried)
+			continue;
+		l->processes[i] = NULL;
+		process_free(p);
+		kernel_slot_release(l->kernel, i);
+	}
+	l->buried_count = 0;
+}
+
+static void histories_add(struct ledger *l, double time_s)
+{
+	for (uint32_t i = 0; i < l->slot_limit; i++) {
+		struct ledger_process *p = l->processes[i];
+
+		if (p)
+			history_add(&p->history, time_s, (double)(p->live_bytes + p->mmap_bytes));
+	}
+	for (uint32_t i = 0; i < l->stack_limit; i++) {
+		struct ledger_stack *s = l->stacks[i];
+		struct stack_counters c;
+
+		if (!s)
+			continue;
+		c = kernel_stack_counters(l->kernel, i);
+		s->allocated_bytes = c.allocated_bytes;
+		s->allocated_blocks = c.allocated_blocks;
+		s->freed_bytes = c.freed_bytes;
+		s->freed_blocks = c.freed_blocks;
+		history_add(&s->history, time_s, (double)s->live_bytes);
+	}
+}
+
+void ledger_sweep(struct ledger *l, uint64_t now_ns, uint64_t min_age_ns)
+{
+	l->young_after_ns = min_age_ns < now_ns ? now_ns - min_age_ns : 0;
+	if (!min_age_ns)
+		l->young_after_ns = UINT64_MAX;
+	sums_reset(l);
+	kernel_sweep(l->kernel, block_swept, l);
+	for (uint32_t i = 0; i < l->slot_limit; i++) {
+		if (l->processes[i] && !l->processes[i]->buried)
+			mappings_sum(l, l->processes[i], now_ns);
+	}
+	histories_add(l, (double)now_ns / 1e9);
+	clear_away(l);
+}

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What lives: per process and per (process, stack) sums of outstanding bytes.
+ *
+ * Heap blocks are not copied here. They stand in the live table that the BPF
+ * programs share with us; a sweep of the table makes the sums. Stacks and
+ * anonymous mappings come as events. So a block costs no memory in user space,
+ * and a million of them cost one pass over 32 MB every report.
+ */
+#ifndef LEAKTOP_LEDGER_H
+#define LEAKTOP_LEDGER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "account/history.h"
+#include "events.h"
+#include "probe_spec.h"
+
+struct addr_space;
+struct kernel;
+struct ledger;
+struct object;
+
+/* Where one frame of a stack lies; kept after its process is gone. */
+struct frame_ref {
+	struct object *object; /* NULL: no ELF file */
+	const char *name;      /* of what is there if there is no object */
+	uint64_t address;
+	uint64_t vaddr; /* in @object */
+};
+
+struct ledger_stack {
+	uint32_t id;
+	uint32_t slot;
+	uint64_t hash;	    /* the kernel side's, over addresses */
+	uint64_t merged_id; /* over builds and offsets: equal across processes and runs */
+	enum probe_domain domain;
+	uint32_t cut; /* STACK_CUT_* */
+	struct frame_ref *frames;
+	size_t frame_count;
+	/* As of the last sweep: */
+	uint64_t live_bytes, live_blocks;
+	uint64_t oldest_birth_ns; /* UINT64_MAX: none */
+	uint64_t allocated_bytes, allocated_blocks, freed_bytes, freed_blocks;
+	struct history history; /* of live_bytes */
+	bool retiring;		/* its number is being taken back */
+	uint64_t idle_blocks;	/* allocated_blocks at the sweep before */
+};
+
+struct ledger_process {
+	uint32_t slot;
+	pid_t pid;
+	bool buried; /* gone; what it holds is dropped by the next sweep */
+	uint64_t live_bytes, live_blocks;	    /* malloc, as of the last sweep */
+	uint64_t mmap_bytes, mmap_blocks;
+	uint64_t unknown_bytes, unknown_blocks;	    /* of these, under no stack */
+	struct history history;			    /* of live_bytes + mmap_bytes */
+	struct addr_space *addr_space;		    /* borrowed */
+	struct mappings *mappings;
+};
+
+/* @k is borrowed. */
+struct ledger *ledger_new(struct kernel *k);
+void ledger_free(struct ledger *l);
+
+/* Opens an empty account. @as is borrowed until the process is buried. */
+int ledger_process_open(struct ledger *l, uint32_t slot, pid_t pid, struct addr_space *as);
+/* The process is gone: its blocks are no longer anybody's. */
+void ledger_process_bury(struct ledger *l, uint32_t slot);
+struct ledger_process *ledger_process(const struct ledger *l, uint32_t slot);
+
+/* EVENT_STACK and EVENT_MAPPING; @size was checked by the caller. */
+void ledger_event(struct ledger *l, const struct event *e, size_t size);
+
+/* Adds everything up anew. Blocks younger than @min_age_ns count for their
+ * process and not for their stack. */
+void ledger_sweep(struct ledger *l, uint64_t now_ns, uint64_t min_age_ns);
+/* Only the clearing away of buried processes. */
+bool ledger_has_buried(const struct ledger *l);
+
+/* Iteration: ids and slots below the limits; NULL where there is none. */
+uint32_t ledger_stack_limit(const struct ledger *l);
+const struct ledger_stack *ledger_stack(const struct ledger *l, uint32_t id);
+uint32_t ledger_slot_limit(const struct ledger *l);
+
+#endif

@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What one report says: everything in it is plain data, complete and immutable,
+ * so that a report format never asks a BPF map or a process. The fields follow
+ * the JSON contract. A snapshot owns all it points to.
+ */
+#ifndef LEAKTOP_SNAPSHOT_H
+#define LEAKTOP_SNAPSHOT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "probe_spec.h"
+#include "sym/frame.h"
+
+struct arena;
+
+#define UNKNOWN_BYTES INT64_MIN /* in an int64_t field: not measured */
+
+struct coverage_allocator {
+	pid_t pid;
+	const char *object;    /* path in the target */
+	const char *build_id;  /* NULL: none */
+	const char *allocator; /* "glibc", ... */
+	const char **functions; /* NULL-terminated */
+	const char *return_method; /* "session" or "uretprobe" */
+};
+
+struct snapshot_loss {
+	uint64_t alloc_events;	/* allocations that could not be recorded */
+	uint64_t free_events;	/* frees that could not be recorded */
+	uint64_t live_map_full; /* allocations not tracked because the live table was full */
+	uint64_t live_map_full_bytes;
+	uint64_t stacks;       /* blocks whose stack could not be recorded */
+	uint64_t ring_full;    /* times the ring buffer had no room (retried later) */
+	uint64_t missed_frees; /* blocks whose address was given out again: they were freed unseen */
+};
+
+struct snapshot_overhead {
+	const char *mode; /* "exact" */
+	uint64_t probe_hits;
+	double probe_hits_per_s;
+	double measured_pct;	/* of one CPU; NAN: not measured */
+	double tracer_cpu_pct;	/* leaktop's own CPU time, per cent of one CPU */
+	uint64_t tracer_rss_bytes;
+};
+
+struct snapshot_process {
+	pid_t pid;
+	bool exited;
+	const char *comm;
+	const char *exe;
+	const char *container_id; /* NULL: in no container */
+	const char *container_name; /* NULL: unknown */
+	const char *container_runtime;
+	const char *cgroup;
+	const char *unit; /* NULL: none */
+	uint64_t rss_bytes;
+	uint64_t live_bytes; /* domain malloc */
+	uint64_t live_blocks;
+	uint64_t mmap_live_bytes;
+	uint64_t mmap_live_blocks;
+	int64_t allocator_free_bytes;
+	uint64_t file_and_shared_bytes;
+	int64_t untracked_bytes; /* negative: allocated but never touched */
+	double growth_bytes_per_s; /* of live_bytes and mmap_live_bytes; NAN: too early */
+};
+
+struct snapshot_stack {
+	uint64_t id; /* over (build id, offset) of all frames: equal across processes and runs */
+	pid_t *pids;
+	size_t pid_count;
+	uint64_t live_bytes;
+	uint64_t live_blocks;
+	double growth_bytes_per_s; /* NAN: too early */
+	uint64_t allocated_bytes;  /* since attachment */
+	uint64_t allocated_blocks;
+	uint64_t freed_bytes;
+	uint64_t freed_blocks;
+	double oldest_s;
+	enum probe_domain domain;
+	const char *incomplete; /* why the stack may be cut, NULL: complete */
+	struct frame *frames;	/* innermost first */
+	size_t frame_count;
+};
+
+/* A row of `--by function|process|container`; `--by stack` uses the stacks. */
+struct snapshot_group {
+	const char *name;
+	uint64_t live_bytes;
+	uint64_t live_blocks;
+	double growth_bytes_per_s;
+};
+
+struct snapshot {
+	struct arena *arena; /* holds everything below */
+	double time_s;	  /* wall clock, seconds since the epoch */
+	double elapsed_s; /* since attachment */
+	bool final;
+
+	struct coverage_allocator *allocators;
+	size_t allocator_count;
+	size_t process_count_covered;
+	double stacks_complete_pct;
+
+	struct snapshot_loss loss;
+	struct snapshot_overhead overhead;
+
+	struct snapshot_process *processes;
+	size_t process_count;
+	struct snapshot_stack *stacks; /* sorted, best first, cut to --top */
+	size_t stack_count;
+	size_t stack_count_all; /* before the cut */
+	struct snapshot_group *groups; /* sorted, cut to --top; empty for --by stack */
+	size_t group_count;
+	const char *group_kind; /* "function", "process", "container"; NULL for --by stack */
+
+	uint64_t total_live_bytes; /* all stacks, malloc and mmap */
+	uint64_t total_live_blocks;
+};
+
+void snapshot_free(struct snapshot *s);
+
+#endif

@@ -1,0 +1,360 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "bpf/kernel.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+
+#include "base/log.h"
+#include "leaktop.skel.h"
+
+struct kernel {
+	struct leaktop_bpf *skel;
+	struct ring_buffer *ring;
+	struct live_bucket *buckets; /* shared with the BPF programs */
+	size_t bucket_count;
+	struct stack_counters *stacks; /* shared */
+	size_t stack_count;
+	int cpu_count;
+	void (*on_event)(void *arg, const struct event *e, size_t size); /* while draining */
+	void *on_event_arg;
+};
+
+static uint64_t round_up_pow2(uint64_t v)
+{
+	uint64_t p = 1;
+
+	while (p < v && p < 1ull << 62)
+		p <<= 1;
+	return p;
+}
+
+/* Two buckets of eight slots to choose from fill to about 85 per cent before a
+ * block finds no place; asking for a quarter more keeps the promise of @max_blocks. */
+static size_t buckets_for(uint64_t max_blocks)
+{
+	uint64_t slots = max_blocks + max_blocks / 4;
+
+	return (slots + LIVE_SLOTS - 1) / LIVE_SLOTS;
+}
+
+static void choose_programs(struct leaktop_bpf *skel, const struct kernel_options *o)
+{
+	int plain = o->method == METHOD_PERF ? 0 : ATTACH_UPROBE_MULTI;
+	bool session = o->method == METHOD_SESSION;
+
+	bpf_program__set_autoload(skel->progs.session, session);
+	bpf_program__set_autoload(skel->progs.call_entry, !session);
+	bpf_program__set_autoload(skel->progs.call_return, !session);
+	bpf_program__set_autoload(skel->progs.on_cgroup_attach, o->watch_execs);
+	if (session)
+		bpf_program__set_expected_attach_type(skel->progs.session,
+						      (enum bpf_attach_type)ATTACH_UPROBE_SESSION);
+	if (plain) {
+		enum bpf_attach_type type = (enum bpf_attach_type)plain;
+
+		bpf_program__set_expected_attach_type(skel->progs.call_entry, type);
+		bpf_program__set_expected_attach_type(skel->progs.call_return, type);
+		bpf_program__set_expected_attach_type(skel->progs.free_entry, type);
+		bpf_program__set_expected_attach_type(skel->progs.dlopen_hook, type);
+	}
+}
+
+static int configure(struct kernel *k, const struct kernel_options *o)
+{
+	struct leaktop_bpf *skel = k->skel;
+	uint64_t ring = round_up_pow2(o->ring_bytes);
+	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+	int err;
+
+	skel->rodata->self_tgid = (uint32_t)getpid();
+	skel->rodata->bucket_count = (uint32_t)k->bucket_count;
+	skel->rodata->size_min_bytes = o->size_min_bytes;
+	skel->rodata->size_max_bytes = o->size_max_bytes;
+	skel->rodata->want_stacks = o->stacks;
+	skel->rodata->adopt_all = o->all;
+	skel->rodata->watch_execs = o->watch_execs;
+	skel->rodata->follow_forks = o->follow_forks;
+	err = bpf_map__set_max_entries(skel->maps.live, (uint32_t)k->bucket_count);
+	if (!err)
+		err = bpf_map__set_max_entries(skel->maps.ring,
+					       (uint32_t)(ring < page ? page : ring));
+	choose_programs(skel, o);
+	return err;
+}
+
+static int map_shared(struct bpf_map *map, size_t bytes, void **out)
+{
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	void *p = mmap(NULL, (bytes + page - 1) / page * page, PROT_READ | PROT_WRITE, MAP_SHARED,
+		       bpf_map__fd(map), 0);
+
+	if (p == MAP_FAILED)
+		return -errno;
+	*out = p;
+	return 0;
+}
+
+static int dispatch(void *arg, void *data, size_t size)
+{
+	static const size_t smallest[] = {
+		[EVENT_STACK] = offsetof(struct event_stack, frames),
+		[EVENT_MAPPING] = sizeof(struct event_mapping),
+	};
+	struct kernel *k = arg;
+	const struct event *e = data;
+
+	if (size < sizeof(*e))
+		return 0;
+	if (e->kind < sizeof(smallest) / sizeof(smallest[0]) && size < smallest[e->kind])
+		return 0;
+	k->on_event(k->on_event_arg, e, size);
+	return 0;
+}
+
+static int map_all(struct kernel *k)
+{
+	struct leaktop_bpf *skel = k->skel;
+	int err;
+
+	err = map_shared(skel->maps.live, k->bucket_count * sizeof(*k->buckets),
+			 (void **)&k->buckets);
+	if (err)
+		return err;
+	k->stack_count = bpf_map__max_entries(skel->maps.stack_counts);
+	err = map_shared(skel->maps.stack_counts, k->stack_count * sizeof(*k->stacks),
+			 (void **)&k->stacks);
+	if (err)
+		return err;
+	k->ring = ring_buffer__new(bpf_map__fd(skel->maps.ring), dispatch, k, NULL);
+	return k->ring ? 0 : -errno;
+}
+
+static int attach_tracepoints(struct kernel *k, const struct kernel_options *o)
+{
+	struct leaktop_bpf *skel = k->skel;
+
+	skel->links.on_fork = bpf_program__attach(skel->progs.on_fork);
+	skel->links.on_exec = bpf_program__attach(skel->progs.on_exec);
+	skel->links.on_exit = bpf_program__attach(skel->progs.on_exit);
+	if (!skel->links.on_fork || !skel->links.on_exec || !skel->links.on_exit)
+		return -errno;
+	if (!o->watch_execs)
+		return 0;
+	skel->links.on_cgroup_attach = bpf_program__attach(skel->progs.on_cgroup_attach);
+	if (!skel->links.on_cgroup_attach)
+		log_debug("no tracepoint cgroup_attach_task: moves are found by polling");
+	return 0;
+}
+
+static void explain(int err)
+{
+	if (err == -EPERM || err == -EACCES)
+		log_error("cannot load BPF programs: %s; run as root, or with CAP_BPF, CAP_PERFMON "
+			  "and CAP_SYS_ADMIN",
+			  strerror(-err));
+	else if (err == -ENOMEM || err == -E2BIG)
+		log_error("cannot allocate the live table: %s; lower --max-blocks", strerror(-err));
+	else if (access("/sys/kernel/btf/vmlinux", R_OK))
+		log_error("this kernel has no BTF (/sys/kernel/btf/vmlinux); leaktop needs a "
+			  "kernel built with CONFIG_DEBUG_INFO_BTF");
+	else
+		log_error("cannot load BPF programs: %s; 'leaktop doctor' tells what this kernel "
+			  "lacks, -vv shows the verifier's words",
+			  strerror(-err));
+}
+
+int kernel_open(const struct kernel_options *o, struct kernel **out)
+{
+	struct kernel *k = calloc(1, sizeof(*k));
+	int err;
+
+	if (!k)
+		return -ENOMEM;
+	k->bucket_count = buckets_for(o->max_blocks);
+	k->cpu_count = libbpf_num_possible_cpus();
+	k->skel = leaktop_bpf__open();
+	err = k->skel ? configure(k, o) : -errno;
+	if (!err)
+		err = leaktop_bpf__load(k->skel);
+	if (!err)
+		err = map_all(k);
+	if (!err)
+		err = attach_tracepoints(k, o);
+	if (err) {
+		explain(err);
+		kernel_close(k);
+		return err;
+	}
+	*out = k;
+	return 0;
+}
+
+void kernel_close(struct kernel *k)
+{
+	if (!k)
+		return;
+	ring_buffer__free(k->ring);
+	if (k->buckets)
+		munmap(k->buckets, k->bucket_count * sizeof(*k->buckets));
+	if (k->stacks)
+		munmap(k->stacks, k->stack_count * sizeof(*k->stacks));
+	leaktop_bpf__destroy(k->skel);
+	free(k);
+}
+
+struct bpf_program *kernel_program(const struct kernel *k, enum kernel_program which)
+{
+	switch (which) {
+	case PROGRAM_SESSION:
+		return k->skel->progs.session;
+	case PROGRAM_ENTRY:
+		return k->skel->progs.call_entry;
+	case PROGRAM_RETURN:
+		return k->skel->progs.call_return;
+	case PROGRAM_FREE:
+		return k->skel->progs.free_entry;
+	default:
+		return k->skel->progs.dlopen_hook;
+	}
+}
+
+int kernel_event_fd(const struct kernel *k)
+{
+	return ring_buffer__epoll_fd(k->ring);
+}
+
+int kernel_drain(struct kernel *k, void (*fn)(void *arg, const struct event *e, size_t size),
+		 void *arg)
+{
+	k->on_event = fn;
+	k->on_event_arg = arg;
+	return ring_buffer__consume(k->ring);
+}
+
+int kernel_process_add(struct kernel *k, pid_t tgid, uint32_t *slot)
+{
+	uint32_t key = (uint32_t)tgid;
+	struct {
+		uint32_t slot, flags;
+	} info = {0};
+	int queue = bpf_map__fd(k->skel->maps.free_slots);
+
+	if (bpf_map_lookup_and_delete_elem(queue, NULL, &info.slot))
+		info.slot = __atomic_fetch_add(&k->skel->data->next_slot, 1, __ATOMIC_SEQ_CST);
+	if (info.slot >= LIVE_PROC_MAX)
+		return -ENOSPC;
+	if (bpf_map_update_elem(bpf_map__fd(k->skel->maps.procs), &key, &info, BPF_ANY)) {
+		int err = -errno;
+
+		kernel_slot_release(k, info.slot);
+		return err == -E2BIG ? -ENOSPC : err;
+	}
+	*slot = info.slot;
+	return 0;
+}
+
+void kernel_process_remove(struct kernel *k, pid_t tgid, uint32_t slot)
+{
+	int fd = bpf_map__fd(k->skel->maps.procs);
+	uint32_t key = (uint32_t)tgid;
+	struct {
+		uint32_t slot, flags;
+	} info;
+
+	if (!bpf_map_lookup_elem(fd, &key, &info) && info.slot == slot)
+		bpf_map_delete_elem(fd, &key);
+}
+
+void kernel_slot_release(struct kernel *k, uint32_t slot)
+{
+	bpf_map_update_elem(bpf_map__fd(k->skel->maps.free_slots), NULL, &slot, BPF_ANY);
+}
+
+void kernel_stack_retire(struct kernel *k, uint32_t stack_id, uint32_t slot, uint64_t hash,
+			 uint32_t domain)
+{
+	struct {
+		uint64_t hash;
+		uint32_t slot, domain;
+	} key = {hash, slot, domain};
+	int table = bpf_map__fd(k->skel->maps.stack_table);
+	uint32_t known;
+
+	if (!bpf_map_lookup_elem(table, &key, &known) && known == stack_id)
+		bpf_map_delete_elem(table, &key);
+	__atomic_add_fetch(&k->skel->data->stack_generation, 1, __ATOMIC_SEQ_CST);
+}
+
+void kernel_stack_release(struct kernel *k, uint32_t stack_id, uint32_t slot, uint64_t hash,
+			  uint32_t domain)
+{
+	kernel_stack_retire(k, stack_id, slot, hash, domain);
+	memset(&k->stacks[stack_id], 0, sizeof(k->stacks[stack_id]));
+	bpf_map_update_elem(bpf_map__fd(k->skel->maps.free_stack_ids), NULL, &stack_id, BPF_ANY);
+}
+
+/* True and the block if the slot held still while it was read. */
+static bool slot_read(struct live_bucket *b, int i, struct live_entry *out, uint64_t *key)
+{
+	*key = __atomic_load_n(&b->keys[i], __ATOMIC_ACQUIRE);
+	if (*key == LIVE_KEY_EMPTY || *key == LIVE_KEY_BUSY)
+		return false;
+	memcpy(&out->block, &b->blocks[i], sizeof(out->block));
+	__atomic_thread_fence(__ATOMIC_ACQUIRE);
+	out->slot = live_key_proc(*key);
+	out->address = live_key_address(*key);
+	return __atomic_load_n(&b->keys[i], __ATOMIC_ACQUIRE) == *key;
+}
+
+void kernel_sweep(struct kernel *k, bool (*fn)(void *arg, const struct live_entry *e), void *arg)
+{
+	struct live_entry entry;
+	uint64_t key;
+
+	for (size_t b = 0; b < k->bucket_count; b++) {
+		for (int i = 0; i < LIVE_SLOTS; i++) {
+			if (!slot_read(&k->buckets[b], i, &entry, &key) || fn(arg, &entry))
+				continue;
+			__atomic_compare_exchange_n(&k->buckets[b].keys[i], &key, LIVE_KEY_EMPTY,
+						    false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+		}
+	}
+}
+
+struct stack_counters kernel_stack_counters(const struct kernel *k, uint32_t stack_id)
+{
+	struct stack_counters none = {0};
+
+	return stack_id < k->stack_count ? k->stacks[stack_id] : none;
+}
+
+void kernel_counters(const struct kernel *k, uint64_t out[COUNTERS])
+{
+	uint64_t per_cpu[COUNTERS];
+	uint64_t *values = calloc((size_t)k->cpu_count, sizeof(per_cpu));
+	uint32_t zero = 0;
+
+	memset(out, 0, COUNTERS * sizeof(*out));
+	if (values && !bpf_map_lookup_elem(bpf_map__fd(k->skel->maps.counts), &zero, values)) {
+		for (int cpu = 0; cpu < k->cpu_count; cpu++)
+			for (int i = 0; i < COUNTERS; i++)
+				out[i] += values[cpu * COUNTERS + i];
+	}
+	free(values);
+}
+
+uint64_t kernel_table_bytes(const struct kernel *k)
+{
+	return k->bucket_count * sizeof(*k->buckets);
+}
+
+void kernel_stop_at_dlopen(struct kernel *k, pid_t tgid)
+{
+	__atomic_store_n(&k->skel->bss->stop_at_dlopen_tgid, (uint32_t)tgid, __ATOMIC_SEQ_CST);
+}

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The kernel side, loaded: BPF programs, maps and the shared live table behind
+ * plain functions. Nothing is pinned: when this process ends, however it ends,
+ * the kernel takes everything back.
+ */
+#ifndef LEAKTOP_KERNEL_H
+#define LEAKTOP_KERNEL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "events.h"
+#include "live_table.h"
+#include "probe/method.h"
+
+struct kernel;
+
+struct kernel_options {
+	enum probe_method method; /* not METHOD_AUTO */
+	uint64_t ring_bytes;	  /* rounded up to a power of two, at least a page */
+	uint64_t max_blocks;	  /* live blocks to hold; memory is 32 bytes each, rounded up */
+	uint64_t size_min_bytes, size_max_bytes;
+	bool stacks;	   /* record stacks; else bytes are kept by process only */
+	bool all;	   /* every process that hits a probe is a target */
+	bool watch_execs;  /* report every exec and cgroup move, not only those of targets */
+	bool follow_forks; /* children of targets become targets */
+};
+
+/* Loads and attaches what is no uprobe. Returns 0 or negative errno; the one
+ * message that explains a failure has been logged. */
+int kernel_open(const struct kernel_options *options, struct kernel **out);
+void kernel_close(struct kernel *k);
+
+/* Programs that probes are attached to; a descriptor, owned by @k. */
+enum kernel_program {
+	PROGRAM_SESSION,
+	PROGRAM_ENTRY,
+	PROGRAM_RETURN,
+	PROGRAM_FREE,
+	PROGRAM_DLOPEN,
+};
+struct bpf_program *kernel_program(const struct kernel *k, enum kernel_program which);
+
+/* Readable when events wait. */
+int kernel_event_fd(const struct kernel *k);
+/* Hands every waiting event to @fn; @size is checked against the kind. Returns the number. */
+int kernel_drain(struct kernel *k, void (*fn)(void *arg, const struct event *e, size_t size),
+		 void *arg);
+
+/* Makes @tgid a target; @slot names it in keys and events. -ENOSPC: no slot is free. */
+int kernel_process_add(struct kernel *k, pid_t tgid, uint32_t *slot);
+/* Forgets @tgid, unless it stands under another slot by now. */
+void kernel_process_remove(struct kernel *k, pid_t tgid, uint32_t slot);
+/* Hands slots and stack ids back once nothing refers to them. A stack of a living
+ * process is retired first, and released when it is sure that no thread holds
+ * its id any more. */
+void kernel_slot_release(struct kernel *k, uint32_t slot);
+void kernel_stack_retire(struct kernel *k, uint32_t stack_id, uint32_t slot, uint64_t hash,
+			 uint32_t domain);
+void kernel_stack_release(struct kernel *k, uint32_t stack_id, uint32_t slot, uint64_t hash,
+			  uint32_t domain);
+
+/* A block as a sweep shows it. */
+struct live_entry {
+	uint32_t slot;
+	uint64_t address;
+	struct live_block block;
+};
+/* Calls @fn for every live block; when it returns false the block is removed. */
+void kernel_sweep(struct kernel *k, bool (*fn)(void *arg, const struct live_entry *e), void *arg);
+
+struct stack_counters kernel_stack_counters(const struct kernel *k, uint32_t stack_id);
+void kernel_counters(const struct kernel *k, uint64_t out[COUNTERS]);
+uint64_t kernel_table_bytes(const struct kernel *k);
+
+/* The next time @tgid's dynamic linker reports its libraries it gets SIGSTOP. */
+void kernel_stop_at_dlopen(struct kernel *k, pid_t tgid);
+
+#endif

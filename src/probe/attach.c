@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "probe/attach.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <bpf/libbpf.h>
+
+#include "probe/planner.h"
+
+struct probe_plan {
+	struct probe_point *points;
+	size_t count;
+};
+
+/* At most: entry or session, return, free, dlopen as multi links; one perf link a probe. */
+#define MULTI_LINKS 4
+
+struct probe_links {
+	int fds[MULTI_LINKS];
+	size_t fd_count;
+	struct bpf_link **perf;
+	size_t perf_count;
+};
+
+static bool is_free(const struct probe_spec *spec)
+{
+	return spec->op == OP_FREE;
+}
+
+static void plan_site(struct probe_point *point, const struct alloc_site *site, bool multi_nop)
+{
+	struct probe_spec spec = site->func->spec;
+	enum plan_kind kind = is_free(&spec) ? PLAN_FREE_NULL : PLAN_RETURN;
+	struct plan plan = plan_probe(site->code, site->code_len, site->vaddr, kind, multi_nop);
+
+	spec.sp_words = plan.sp_words;
+	point->site = site;
+	point->offset = site->offset + plan.offset;
+	point->cookie = probe_spec_pack(&spec);
+	point->program = is_free(&spec) ? PROGRAM_FREE : PROGRAM_SESSION;
+	point->insn = plan.insn;
+}
+
+struct probe_plan *probe_plan_new(const struct alloc_sites *sites, bool multi_nop)
+{
+	struct probe_plan *p = calloc(1, sizeof(*p));
+
+	if (!p)
+		return NULL;
+	p->points = calloc(sites->count + 1, sizeof(*p->points));
+	if (!p->points) {
+		free(p);
+		return NULL;
+	}
+	for (size_t i = 0; i < sites->count; i++)
+		plan_site(&p->points[p->count++], &sites->items[i], multi_nop);
+	if (sites->dl_debug_offset) {
+		struct probe_point *hook = &p->points[p->count++];
+
+		hook->offset = sites->dl_debug_offset;
+		hook->program = PROGRAM_DLOPEN;
+		hook->insn = INSN_STEPPED;
+	}
+	return p;
+}
+
+void probe_plan_free(struct probe_plan *p)
+{
+	if (!p)
+		return;
+	free(p->points);
+	free(p);
+}
+
+size_t probe_plan_count(const struct probe_plan *p)
+{
+	return p->count;
+}
+
+const struct probe_point *probe_plan_point(const struct probe_plan *p, size_t i)
+{
+	return &p->points[i];
+}
+
+/* Attaches all points of one program by one multi link. */
+static int attach_multi(const struct kernel *k, const struct probe_plan *p, const char *path,
+			pid_t pid, enum kernel_program kind, enum kernel_program program,
+			struct probe_links *l)
+{
+	bool session = program == PROGRAM_SESSION;
+	uint64_t *offsets = calloc(p->count, 2 * sizeof(*offsets));
+	uint64_t *cookies;
+	size_t n = 0;
+	int fd;
+
+	if (!offsets)
+		return -ENOMEM;
+	cookies = offsets + p->count;
+	for (size_t i = 0; i < p->count; i++) {
+		if (p->points[i].program != kind)
+			continue;
+		offsets[n] = p->points[i].offset;
+		cookies[n++] = p->points[i].cookie;
+	}
+	fd = n ? uprobe_multi_link(bpf_program__fd(kernel_program(k, program)),
+				   session ? ATTACH_UPROBE_SESSION : ATTACH_UPROBE_MULTI,
+				   program == PROGRAM_RETURN ? UPROBE_MULTI_RETURN : 0, pid, path,
+				   offsets, cookies, n)
+	       : 0;
+	free(offsets);
+	if (fd < 0)
+		return fd;
+	if (n)
+		l->fds[l->fd_count++] = fd;
+	return 0;
+}
+
+static int attach_by_multi(const struct kernel *k, bool session, const struct probe_plan *p,
+			   const char *path, pid_t pid, struct probe_links *l)
+{
+	int err;
+
+	if (session) {
+		err = attach_multi(k, p, path, pid, PROGRAM_SESSION, PROGRAM_SESSION, l);
+	} else {
+		/* The return first: an entry without its return would stay "under way". */
+		err = attach_multi(k, p, path, pid, PROGRAM_SESSION, PROGRAM_RETURN, l);
+		if (!err)
+			err = attach_multi(k, p, path, pid, PROGRAM_SESSION, PROGRAM_ENTRY, l);
+	}
+	if (!err)
+		err = attach_multi(k, p, path, pid, PROGRAM_FREE, PROGRAM_FREE, l);
+	if (!err)
+		err = attach_multi(k, p, path, pid, PROGRAM_DLOPEN, PROGRAM_DLOPEN, l);
+	return err;
+}
+
+static int attach_perf(const struct kernel *k, const struct probe_point *point,
+		       enum kernel_program program, const char *path, pid_t pid,
+		       struct probe_links *l)
+{
+	LIBBPF_OPTS(bpf_uprobe_opts, opts, .bpf_cookie = point->cookie,
+		    .retprobe = program == PROGRAM_RETURN);
+	struct bpf_link *link = bpf_program__attach_uprobe_opts(
+		kernel_program(k, program), pid ? pid : -1, path, point->offset, &opts);
+
+	if (!link)
+		return -errno;
+	l->perf[l->perf_count++] = link;
+	return 0;
+}
+
+static int attach_by_perf(const struct kernel *k, const struct probe_plan *p, const char *path,
+			  pid_t pid, struct probe_links *l)
+{
+	int err = 0;
+
+	l->perf = calloc(2 * p->count, sizeof(*l->perf));
+	if (!l->perf)
+		return -ENOMEM;
+	for (size_t i = 0; i < p->count && !err; i++) {
+		const struct probe_point *point = &p->points[i];
+
+		if (point->program != PROGRAM_SESSION) {
+			err = attach_perf(k, point, point->program, path, pid, l);
+			continue;
+		}
+		err = attach_perf(k, point, PROGRAM_RETURN, path, pid, l);
+		if (!err)
+			err = attach_perf(k, point, PROGRAM_ENTRY, path, pid, l);
+	}
+	return err;
+}
+
+int probe_attach(const struct kernel *k, enum probe_method method, const struct probe_plan *p,
+		 const char *path, pid_t pid, struct probe_links **out)
+{
+	struct probe_links *l = calloc(1, sizeof(*l));
+	int err;
+
+	if (!l)
+		return -ENOMEM;
+	if (method == METHOD_PERF)
+		err = attach_by_perf(k, p, path, pid, l);
+	else
+		err = attach_by_multi(k, method == METHOD_SESSION, p, path, pid, l);
+	if (err) {
+		probe_links_free(l);
+		return err;
+	}
+	*out = l;
+	return 0;
+}
+
+void probe_links_free(struct probe_links *l)
+{
+	if (!l)
+		return;
+	for (size_t i = 0; i < l->fd_count; i++)
+		close(l->fds[i]);
+	for (size_t i = 0; i < l->perf_count; i++)
+		bpf_link__destroy(l->perf[i]);
+	free(l->perf);
+	free(l);
+}

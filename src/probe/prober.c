@@ -1,0 +1,307 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "probe/prober.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "sym/object.h"
+#include "target/procfs.h"
+
+#define OBJECTS_MAX 65536
+
+struct prober {
+	const struct kernel *kernel;
+	struct object_table *objects;
+	struct prober_options options;
+	struct object_probes **known; /* by pointer, never moved */
+	size_t known_count, known_capacity;
+};
+
+struct attachment {
+	const struct object_probes *probes;
+	struct probe_links *links; /* NULL: nothing to probe, or it failed */
+};
+
+struct attachments {
+	pid_t pid;
+	struct attachments *shared; /* NULL: the probes are our own */
+	struct attachment *items;
+	size_t count, capacity;
+	size_t failed;
+	int last_error;
+};
+
+struct prober *prober_new(const struct kernel *k, struct object_table *objects,
+			  const struct prober_options *options)
+{
+	struct prober *p = calloc(1, sizeof(*p));
+
+	if (!p)
+		return NULL;
+	p->kernel = k;
+	p->objects = objects;
+	p->options = *options;
+	return p;
+}
+
+void prober_free(struct prober *p)
+{
+	if (!p)
+		return;
+	for (size_t i = 0; i < p->known_count; i++) {
+		probe_plan_free(p->known[i]->plan);
+		alloc_sites_release(&p->known[i]->sites);
+		free(p->known[i]);
+	}
+	free(p->known);
+	free(p);
+}
+
+struct attachments *attachments_new(pid_t pid)
+{
+	struct attachments *a = calloc(1, sizeof(*a));
+
+	if (a)
+		a->pid = pid;
+	return a;
+}
+
+struct attachments *attachments_new_shared(struct attachments *shared)
+{
+	struct attachments *a = attachments_new(0);
+
+	if (a)
+		a->shared = shared;
+	return a;
+}
+
+void attachments_free(struct attachments *a)
+{
+	if (!a)
+		return;
+	for (size_t i = 0; i < a->count; i++)
+		probe_links_free(a->items[i].links);
+	free(a->items);
+	free(a);
+}
+
+/* Makes room for one more item of @size bytes. */
+static int grow(void **items, size_t *capacity, size_t count, size_t size)
+{
+	size_t wanted = *capacity ? *capacity * 2 : 16;
+	void *p;
+
+	if (count < *capacity)
+		return 0;
+	if (wanted > OBJECTS_MAX)
+		return -ENOSPC;
+	p = realloc(*items, wanted * size);
+	if (!p)
+		return -ENOMEM;
+	*items = p;
+	*capacity = wanted;
+	return 0;
+}
+
+/* Allocators that come as a library of their own: what they map is for the
+ * blocks they hand out. (In libc, mmap serves the program as well.) */
+static bool is_allocator_library(const struct object *o, const struct alloc_sites *sites)
+{
+	const char *name = strrchr(object_path(o), '/');
+
+	name = name ? name + 1 : object_path(o);
+	return sites->has_malloc && strncmp(name, "lib", 3) == 0 && sites->allocator &&
+	       strcmp(sites->allocator, "glibc") && strcmp(sites->allocator, "musl");
+}
+
+static int probes_read(struct prober *p, struct object_probes *o)
+{
+	int err = alloc_sites_scan(object_fd(o->object), p->options.extra_prefix, &o->sites);
+
+	if (err)
+		return err;
+	if (!o->sites.count && !o->sites.dl_debug_offset)
+		return 0;
+	if (is_allocator_library(o->object, &o->sites))
+		object_set_allocator(o->object);
+	o->plan = probe_plan_new(&o->sites, false);
+	return o->plan ? 0 : -ENOMEM;
+}
+
+static int probes_get(struct prober *p, struct object *object, const struct object_probes **out)
+{
+	struct object_probes *o;
+	int err;
+
+	for (size_t i = 0; i < p->known_count; i++) {
+		if (p->known[i]->object == object) {
+			*out = p->known[i];
+			return 0;
+		}
+	}
+	err = grow((void **)&p->known, &p->known_capacity, p->known_count, sizeof(*p->known));
+	if (err)
+		return err;
+	o = calloc(1, sizeof(*o));
+	if (!o)
+		return -ENOMEM;
+	o->object = object;
+	err = probes_read(p, o);
+	if (err)
+		log_debug("%s: no probes: %s", object_path(object), strerror(-err));
+	p->known[p->known_count++] = o;
+	*out = o;
+	return 0;
+}
+
+static bool has_object(const struct attachments *a, const struct object *o)
+{
+	for (size_t i = 0; i < a->count; i++) {
+		if (a->items[i].probes->object == o)
+			return true;
+	}
+	return false;
+}
+
+static int attach(struct prober *p, struct attachments *a, const struct object_probes *probes)
+{
+	struct attachment item = {.probes = probes};
+	char path[64];
+	int err;
+
+	if (a->shared && !has_object(a->shared, probes->object))
+		attach(p, a->shared, probes);
+	err = grow((void **)&a->items, &a->capacity, a->count, sizeof(*a->items));
+	if (err)
+		return err;
+	if (probes->plan && p->kernel && !a->shared) {
+		/* Our own descriptor of the mapped file: right whatever its name now means. */
+		snprintf(path, sizeof(path), "/proc/self/fd/%d", object_fd(probes->object));
+		err = probe_attach(p->kernel, p->options.method, probes->plan, path, a->pid,
+				   &item.links);
+	}
+	if (err) {
+		log_debug("%s: cannot attach to pid %d: %s", object_path(probes->object), a->pid,
+			  strerror(-err));
+		a->failed++;
+		a->last_error = err;
+	}
+	a->items[a->count++] = item;
+	return err;
+}
+
+static int add_object(struct prober *p, struct attachments *a, struct object *object)
+{
+	const struct object_probes *probes;
+	int err;
+
+	if (has_object(a, object))
+		return 0;
+	err = probes_get(p, object, &probes);
+	if (!err)
+		err = attach(p, a, probes);
+	return err ? err : probes->plan != NULL;
+}
+
+/* The object behind a mapping: looked up by identity, opened when it is new. */
+static int object_of(struct prober *p, pid_t pid, const struct mapping *m, struct object **out)
+{
+	struct object_id id = {m->dev_major, m->dev_minor, m->inode};
+	int fd = mapping_open(pid, m);
+	int err;
+
+	if (fd < 0)
+		return fd;
+	err = object_table_get(p->objects, &id, fd, m->path, out);
+	close(fd);
+	return err;
+}
+
+int prober_update(struct prober *p, struct attachments *a, pid_t pid)
+{
+	struct object *object;
+	struct maps_iter *it;
+	struct mapping m;
+	int added = 0, err;
+
+	err = maps_iter_new(pid, &it);
+	if (err)
+		return err;
+	while ((err = maps_iter_next(it, &m)) == 1) {
+		if (!m.executable || !m.inode || object_of(p, pid, &m, &object))
+			continue;
+		if (add_object(p, a, object) > 0)
+			added++;
+	}
+	maps_iter_free(it);
+	return err < 0 ? err : added;
+}
+
+int prober_copy(struct prober *p, const struct attachments *from, struct attachments *to)
+{
+	int err = 0;
+
+	for (size_t i = 0; i < from->count; i++) {
+		int e = attach(p, to, from->items[i].probes);
+
+		if (e)
+			err = e;
+	}
+	return err;
+}
+
+int prober_add_path(struct prober *p, struct attachments *a, const char *path)
+{
+	struct object *object;
+	struct object_id id;
+	struct stat st;
+	int fd, err;
+
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	if (fd < 0)
+		return -errno;
+	if (fstat(fd, &st)) {
+		err = -errno;
+		close(fd);
+		return err;
+	}
+	id = (struct object_id){major(st.st_dev), minor(st.st_dev), st.st_ino};
+	err = object_table_get(p->objects, &id, fd, path, &object);
+	close(fd);
+	if (err)
+		return err;
+	err = add_object(p, a, object);
+	return err < 0 ? err : err ? 0 : -ENOENT;
+}
+
+size_t attachments_count(const struct attachments *a)
+{
+	return a->count;
+}
+
+const struct object_probes *attachments_at(const struct attachments *a, size_t i)
+{
+	return a->items[i].probes;
+}
+
+bool attachments_have_allocator(const struct attachments *a)
+{
+	for (size_t i = 0; i < a->count; i++) {
+		if (a->items[i].probes->sites.has_malloc)
+			return true;
+	}
+	return false;
+}
+
+size_t attachments_failed(const struct attachments *a, int *err)
+{
+	*err = a->last_error;
+	return a->failed;
+}

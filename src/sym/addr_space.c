@@ -1,0 +1,268 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A stack may be read seconds after it was taken, when the library in it is
+ * unloaded or the process is gone. So a new reading of the mappings is laid over
+ * the old one, and what it does not cover stays.
+ */
+#include "sym/addr_space.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "sym/object.h"
+#include "sym/string_pool.h"
+#include "target/procfs.h"
+
+#define REGIONS_MAX 65536u
+#define NAME_BYTES_MAX (16u << 20) /* all names of one process */
+
+struct region {
+	uint64_t start, end; /* addresses */
+	uint64_t offset;     /* in the file */
+	struct object_id id;
+	struct object *object;
+	const char *name;
+};
+
+struct regions {
+	struct region *items; /* sorted, not overlapping */
+	size_t count, capacity;
+};
+
+struct addr_space {
+	pid_t pid;
+	uint64_t start_ticks; /* 0: unknown */
+	struct object_table *objects;
+	struct string_pool *names;
+	struct regions regions;
+};
+
+struct addr_space *addr_space_new(pid_t pid, struct object_table *objects)
+{
+	struct addr_space *as = calloc(1, sizeof(*as));
+
+	if (!as)
+		return NULL;
+	as->names = string_pool_new(NAME_BYTES_MAX);
+	if (!as->names) {
+		free(as);
+		return NULL;
+	}
+	as->pid = pid;
+	as->objects = objects;
+	if (procfs_start_ticks(pid, &as->start_ticks))
+		as->start_ticks = 0;
+	return as;
+}
+
+void addr_space_free(struct addr_space *as)
+{
+	if (!as)
+		return;
+	string_pool_free(as->names);
+	free(as->regions.items);
+	free(as);
+}
+
+static int regions_add(struct regions *list, const struct region *region)
+{
+	if (list->count >= REGIONS_MAX)
+		return -E2BIG;
+	if (list->count == list->capacity) {
+		size_t capacity = list->capacity ? 2 * list->capacity : 64;
+		struct region *items = reallocarray(list->items, capacity, sizeof(*items));
+
+		if (!items)
+			return -ENOMEM;
+		list->items = items;
+		list->capacity = capacity;
+	}
+	list->items[list->count++] = *region;
+	return 0;
+}
+
+/* The last region that starts at or below @address. */
+static const struct region *regions_at(const struct regions *list, uint64_t address)
+{
+	size_t low = 0, high = list->count;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+
+		if (list->items[middle].start <= address)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low ? &list->items[low - 1] : NULL;
+}
+
+static bool same_id(const struct object_id *a, const struct object_id *b)
+{
+	return a->inode == b->inode && a->dev_major == b->dev_major && a->dev_minor == b->dev_minor;
+}
+
+/*
+ * Devices without a major number are filesystems without a block device, of
+ * which btrfs gives one inode number to several files; there only the file
+ * itself tells. A device node is left alone: to open one can start something.
+ */
+static struct object *find_object(struct addr_space *as, const struct mapping *m,
+				  const struct object_id *id)
+{
+	struct object *object = NULL;
+	char path[PATH_MAX];
+	struct stat st;
+	int fd;
+
+	if (!id->inode)
+		return NULL;
+	if (id->dev_major && !object_table_get(as->objects, id, -1, m->path, &object))
+		return object;
+
+	mapping_path(as->pid, m, path, sizeof(path));
+	if (stat(path, &st) || !S_ISREG(st.st_mode))
+		return NULL;
+	fd = mapping_open(as->pid, m);
+	if (fd < 0)
+		return NULL;
+	if (object_table_get(as->objects, id, fd, m->path, &object))
+		object = NULL;
+	close(fd);
+	return object;
+}
+
+static struct region make_region(struct addr_space *as, const struct mapping *m)
+{
+	struct region region = {
+		.start = m->start,
+		.end = m->end,
+		.offset = m->offset,
+		.id = {m->dev_major, m->dev_minor, m->inode},
+	};
+	const struct region *known = regions_at(&as->regions, m->start);
+	const char *path = m->path[0] ? m->path : "[anon]";
+
+	if (known && known->start == region.start && known->end == region.end &&
+	    known->offset == region.offset && same_id(&known->id, &region.id) &&
+	    !strcmp(known->name, path))
+		return *known;
+	region.object = find_object(as, m, &region.id);
+	region.name = string_pool_add(as->names, path);
+	if (!region.name)
+		region.name = region.object ? object_path(region.object) : "[unknown]";
+	return region;
+}
+
+/* Reads the executable mappings of now; *total counts all mappings. */
+static int read_mappings(struct addr_space *as, struct regions *list, size_t *total)
+{
+	struct maps_iter *it = NULL;
+	uint64_t last_end = 0;
+	struct mapping m;
+	int err;
+
+	err = maps_iter_new(as->pid, &it);
+	if (err)
+		return err;
+	while ((err = maps_iter_next(it, &m)) > 0) {
+		struct region region;
+
+		++*total;
+		/* The kernel sorts them, but a reading may span a change. */
+		if (!m.executable || m.start < last_end || m.end <= m.start)
+			continue;
+		last_end = m.end;
+		region = make_region(as, &m);
+		err = regions_add(list, &region);
+		if (err)
+			break;
+	}
+	maps_iter_free(it);
+	return err == -E2BIG ? 0 : err;
+}
+
+/* Lays @now over @old into @out: what of @old does not overlap it stays. */
+static int merge(const struct regions *old, const struct regions *now, struct regions *out)
+{
+	size_t i = 0, j = 0;
+	int err = 0;
+
+	while (!err && (i < old->count || j < now->count)) {
+		const struct region *a = i < old->count ? &old->items[i] : NULL;
+		const struct region *b = j < now->count ? &now->items[j] : NULL;
+
+		if (a && (!b || a->end <= b->start)) {
+			err = regions_add(out, a);
+			i++;
+		} else if (a && a->start < b->end) {
+			i++;
+		} else {
+			err = regions_add(out, b);
+			j++;
+		}
+	}
+	return err;
+}
+
+static bool other_process(const struct addr_space *as)
+{
+	uint64_t ticks;
+
+	return as->start_ticks && !procfs_start_ticks(as->pid, &ticks) && ticks != as->start_ticks;
+}
+
+int addr_space_refresh(struct addr_space *as)
+{
+	struct regions now = {0}, merged = {0};
+	size_t total = 0;
+	int err;
+
+	err = read_mappings(as, &now, &total);
+	/* A zombie has a file of no lines; a reused pid has somebody else's. */
+	if (!err && (!total || other_process(as)))
+		err = -ESRCH;
+	if (err)
+		goto out;
+
+	err = merge(&as->regions, &now, &merged);
+	if (err == -E2BIG) {
+		/* No room for the past. */
+		free(merged.items);
+		merged = now;
+		now = (struct regions){0};
+		err = 0;
+	}
+	if (err)
+		goto out;
+	free(as->regions.items);
+	as->regions = merged;
+	merged = (struct regions){0};
+out:
+	free(now.items);
+	free(merged.items);
+	return err;
+}
+
+int addr_space_find(const struct addr_space *as, uint64_t address, struct addr_location *out)
+{
+	const struct region *region = regions_at(&as->regions, address);
+	struct addr_location found = {0};
+	uint64_t file_offset;
+
+	if (!region || address >= region->end)
+		return -ENOENT;
+	file_offset = region->offset + (address - region->start);
+	found.name = region->name;
+	found.vaddr = file_offset;
+	if (region->object && !object_vaddr(region->object, file_offset, &found.vaddr))
+		found.object = region->object;
+	*out = found;
+	return 0;
+}

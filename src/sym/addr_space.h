@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The executable mappings of one process, kept after it is gone: which object
+ * and which offset an address belongs to.
+ */
+#ifndef LEAKTOP_ADDR_SPACE_H
+#define LEAKTOP_ADDR_SPACE_H
+
+#include <stdint.h>
+#include <sys/types.h>
+
+struct addr_space;
+struct object;
+struct object_table;
+
+/* @objects is borrowed and must outlive the address space. */
+struct addr_space *addr_space_new(pid_t pid, struct object_table *objects);
+void addr_space_free(struct addr_space *as);
+
+/* Reads /proc/PID/maps again; what was known of a dead process is kept.
+ * Returns 0 or negative errno (-ESRCH: gone). */
+int addr_space_refresh(struct addr_space *as);
+
+struct addr_location {
+	struct object *object; /* NULL: no ELF file there */
+	uint64_t vaddr;	       /* ELF virtual address in @object */
+	const char *name;      /* path, "[vdso]", "[heap]", "[anon]"; lives with the address space */
+};
+
+/* 0, or -ENOENT if nothing executable is known there (then a refresh may help). */
+int addr_space_find(const struct addr_space *as, uint64_t address, struct addr_location *out);
+
+#endif

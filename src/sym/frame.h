@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* One frame of a stack as a person reads it. */
+#ifndef LEAKTOP_FRAME_H
+#define LEAKTOP_FRAME_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum frame_lang {
+	FRAME_NATIVE = 0,
+	FRAME_PYTHON,
+};
+
+/* Strings are owned by the symbolizer and live as long as it does. */
+struct frame {
+	enum frame_lang lang;
+	bool inlined;	      /* an inlined call: shares its address with the next frame */
+	bool has_offset;      /* @offset is known */
+	uint32_t line;	      /* 0: unknown */
+	uint64_t address;     /* in the process */
+	uint64_t offset;      /* virtual address in the object: what addr2line wants */
+	uint64_t func_offset; /* bytes from the start of @function */
+	const char *function; /* demangled; NULL: unknown */
+	const char *file;     /* NULL: unknown */
+	const char *module;   /* path of the object as the target sees it, or "[vdso]", "[anon]" */
+	const char *build_id; /* hex, NULL: none */
+};
+
+#endif

@@ -1,0 +1,262 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * An inode number is not given to another file while we hold the old one open,
+ * so (device, inode) alone would do on most filesystems. On btrfs it would not:
+ * /proc/PID/maps names the superblock's device there, and every subvolume
+ * counts its inodes anew. So a descriptor, where one is given, must also agree
+ * in what fstat() says, and several objects may share one id.
+ */
+#include "sym/object.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "sym/elf_file.h"
+
+#define BUCKETS 4096u
+#define OBJECTS_MAX 16384u
+#define LOADS_MAX 64u
+#define HEADERS_MAX 4096u
+
+struct load_segment {
+	uint64_t offset, bytes; /* in the file */
+	uint64_t vaddr;
+	bool executable;
+};
+
+struct object {
+	struct object *next;
+	struct object_id id;
+	struct stat st;
+	int fd;
+	char *path;
+	char *build_id;
+	bool is_allocator;
+	size_t load_count;
+	struct load_segment loads[LOADS_MAX];
+};
+
+struct object_table {
+	size_t count;
+	struct object *buckets[BUCKETS];
+};
+
+struct object_table *object_table_new(void)
+{
+	return calloc(1, sizeof(struct object_table));
+}
+
+static void object_free(struct object *o)
+{
+	if (!o)
+		return;
+	if (o->fd >= 0)
+		close(o->fd);
+	free(o->path);
+	free(o->build_id);
+	free(o);
+}
+
+void object_table_free(struct object_table *t)
+{
+	size_t i;
+
+	if (!t)
+		return;
+	for (i = 0; i < BUCKETS; i++) {
+		while (t->buckets[i]) {
+			struct object *o = t->buckets[i];
+
+			t->buckets[i] = o->next;
+			object_free(o);
+		}
+	}
+	free(t);
+}
+
+static struct object **bucket(struct object_table *t, const struct object_id *id)
+{
+	uint64_t dev = (uint64_t)id->dev_major << 32 | id->dev_minor;
+	uint64_t hash = (id->inode ^ dev * 0x9e3779b97f4a7c15u) * 0x9e3779b97f4a7c15u;
+
+	return &t->buckets[hash >> 52 & (BUCKETS - 1)];
+}
+
+static bool same_file(const struct stat *a, const struct stat *b)
+{
+	return a->st_dev == b->st_dev && a->st_ino == b->st_ino && a->st_size == b->st_size &&
+	       a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
+}
+
+/* @st NULL: any file with that id. */
+static struct object *lookup(struct object_table *t, const struct object_id *id,
+			     const struct stat *st)
+{
+	struct object *o;
+
+	for (o = *bucket(t, id); o; o = o->next) {
+		if (o->id.inode == id->inode && o->id.dev_major == id->dev_major &&
+		    o->id.dev_minor == id->dev_minor && (!st || same_file(&o->st, st)))
+			return o;
+	}
+	return NULL;
+}
+
+/* Half of the descriptors we may have stay free for the rest of the program. */
+static bool table_full(const struct object_table *t)
+{
+	struct rlimit limit;
+
+	if (t->count >= OBJECTS_MAX)
+		return true;
+	return !getrlimit(RLIMIT_NOFILE, &limit) && t->count >= limit.rlim_cur / 2;
+}
+
+static int read_loads(struct object *o, Elf *elf)
+{
+	size_t i, count;
+	GElf_Phdr ph;
+
+	if (elf_getphdrnum(elf, &count))
+		return -EINVAL;
+	for (i = 0; i < count && i < HEADERS_MAX && gelf_getphdr(elf, (int)i, &ph); i++) {
+		struct load_segment *load = &o->loads[o->load_count];
+
+		if (ph.p_type != PT_LOAD || ph.p_filesz > UINT64_MAX - ph.p_offset ||
+		    ph.p_filesz > UINT64_MAX - ph.p_vaddr)
+			continue;
+		if (o->load_count == LOADS_MAX)
+			break;
+		load->offset = ph.p_offset;
+		load->bytes = ph.p_filesz;
+		load->vaddr = ph.p_vaddr;
+		load->executable = ph.p_flags & PF_X;
+		o->load_count++;
+	}
+	return 0;
+}
+
+static int object_read(struct object *o)
+{
+	char hex[BUILD_ID_HEX_BYTES];
+	Elf *elf;
+	int err;
+
+	err = elf_file_open(o->fd, &elf);
+	if (err)
+		return err;
+	err = read_loads(o, elf);
+	if (!err && !elf_file_build_id(elf, hex)) {
+		o->build_id = strdup(hex);
+		if (!o->build_id)
+			err = -ENOMEM;
+	}
+	elf_end(elf);
+	return err;
+}
+
+static int object_new(const struct object_id *id, int fd, const struct stat *st, const char *path,
+		      struct object **out)
+{
+	struct object *o = calloc(1, sizeof(*o));
+	int err;
+
+	if (!o)
+		return -ENOMEM;
+	o->id = *id;
+	o->st = *st;
+	o->path = strndup(path, PATH_MAX);
+	o->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	if (o->fd < 0)
+		err = -errno;
+	else if (!o->path)
+		err = -ENOMEM;
+	else
+		err = object_read(o);
+	if (err) {
+		object_free(o);
+		return err;
+	}
+	*out = o;
+	return 0;
+}
+
+int object_table_get(struct object_table *t, const struct object_id *id, int fd, const char *path,
+		     struct object **out)
+{
+	struct object *o, **head;
+	struct stat st;
+	int err;
+
+	if (fd >= 0 && fstat(fd, &st))
+		return -errno;
+	o = lookup(t, id, fd >= 0 ? &st : NULL);
+	if (!o) {
+		if (fd < 0)
+			return -ENOENT;
+		if (table_full(t))
+			return -ENFILE;
+		err = object_new(id, fd, &st, path, &o);
+		if (err)
+			return err;
+		head = bucket(t, id);
+		o->next = *head;
+		*head = o;
+		t->count++;
+	}
+	*out = o;
+	return 0;
+}
+
+int object_fd(const struct object *o)
+{
+	return o->fd;
+}
+
+const char *object_path(const struct object *o)
+{
+	return o->path;
+}
+
+const char *object_build_id(const struct object *o)
+{
+	return o->build_id;
+}
+
+int object_vaddr(const struct object *o, uint64_t file_offset, uint64_t *vaddr)
+{
+	const struct load_segment *best = NULL;
+	size_t i;
+
+	/* Linkers may put the same page of the file into two segments; code wins. */
+	for (i = 0; i < o->load_count; i++) {
+		const struct load_segment *load = &o->loads[i];
+
+		if (file_offset < load->offset || file_offset - load->offset >= load->bytes)
+			continue;
+		if (!best || (load->executable && !best->executable))
+			best = load;
+	}
+	if (!best)
+		return -ERANGE;
+	*vaddr = best->vaddr + (file_offset - best->offset);
+	return 0;
+}
+
+void object_set_allocator(struct object *o)
+{
+	o->is_allocator = true;
+}
+
+bool object_is_allocator(const struct object *o)
+{
+	return o->is_allocator;
+}

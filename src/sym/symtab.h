@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The functions of one ELF file by its symbol tables, sorted by address. */
+#ifndef LEAKTOP_SYMTAB_H
+#define LEAKTOP_SYMTAB_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct symtab;
+
+/*
+ * Reads .symtab of @fd, or else of @debug_fd (-1: there is none), and .dynsym of
+ * @fd. Both are borrowed and must outlive the table. Returns 0 (also if there
+ * are no symbols) or negative errno.
+ */
+int symtab_new(int fd, int debug_fd, struct symtab **out);
+void symtab_free(struct symtab *t);
+
+/* The function that covers @vaddr: its name, cut to @size, and its start.
+ * 0, -ENOENT if there is none, or another negative errno. */
+int symtab_find(const struct symtab *t, uint64_t vaddr, char *name, size_t size, uint64_t *start);
+
+#endif

@@ -1,0 +1,289 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Runs fixtures and leaktop, and compares what they say.
+
+A test starts a Fixture (it prints "ready" and waits), attaches a Leaktop to it, waits for the first
+report (so everything is attached), tells the fixture to go, and compares the last report with the
+truth that the fixture printed.
+"""
+import collections
+import json
+import os
+import pathlib
+import queue
+import re
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+BUILD = pathlib.Path(os.environ.get("LEAKTOP_BUILD", ROOT / "build"))
+FIXTURES = pathlib.Path(os.environ.get("LEAKTOP_FIXTURES", BUILD / "fixtures"))
+BINARY = pathlib.Path(os.environ.get("LEAKTOP", BUILD / "leaktop"))
+LIBRARIES = pathlib.Path("/usr/lib/x86_64-linux-gnu")
+
+SOAK = os.environ.get("LEAKTOP_SOAK") == "1"
+# A caller whose frame is hidden by a libc function without frame pointers counts as a failure.
+STRICT_STACKS = os.environ.get("LEAKTOP_STRICT_STACKS") == "1"
+
+ATTACH_S = 30
+EXIT_S = 20
+
+
+def fixture_path(name):
+    path = FIXTURES / name
+    if not path.exists():
+        pytest.skip(f"fixture {name} was not built here (compiler for it missing?)")
+    return path
+
+
+def wait_until(condition, timeout=10, interval=0.05):
+    """True as soon as condition() is true, False if it never was."""
+    end = time.monotonic() + timeout
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(interval)
+    return bool(condition())
+
+
+class Process:
+    """A child process whose stdout is read line by line by a thread."""
+
+    def __init__(self, argv, env=None, stdin=subprocess.PIPE, **options):
+        self.argv = [str(a) for a in argv]
+        self.stderr_file = tempfile.TemporaryFile(mode="w+")
+        self.popen = subprocess.Popen(
+            self.argv, stdin=stdin, stdout=subprocess.PIPE, stderr=self.stderr_file, text=True,
+            env={**os.environ, **(env or {})}, **options)
+        self.pid = self.popen.pid
+        self.lines = queue.Queue()
+        self.output = []
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self):
+        for line in self.popen.stdout:
+            self.output.append(line)
+            self.lines.put(line)
+        self.lines.put(None)
+
+    def line(self, timeout):
+        """The next line of stdout; None at its end."""
+        try:
+            line = self.lines.get(timeout=timeout)
+        except queue.Empty:
+            raise AssertionError(f"no line in {timeout} s from {self.describe()}") from None
+        if line is None:
+            self.lines.put(None)
+            return None
+        return line.rstrip("\n")
+
+    @property
+    def stderr(self):
+        self.stderr_file.seek(0)
+        return self.stderr_file.read()
+
+    def describe(self):
+        state = self.popen.poll()
+        return f"{' '.join(self.argv)} (exit {state}, stderr {self.stderr[-2000:]!r})"
+
+    def send(self, text):
+        self.popen.stdin.write(text)
+        self.popen.stdin.flush()
+
+    def close_stdin(self):
+        try:
+            self.popen.stdin.close()
+        except (BrokenPipeError, AttributeError):
+            pass
+
+    def signal(self, number):
+        self.popen.send_signal(number)
+
+    def wait(self, timeout=EXIT_S):
+        return self.popen.wait(timeout)
+
+    def end(self):
+        """Whatever happened: it is gone afterwards."""
+        self.close_stdin()
+        if self.popen.poll() is None:
+            try:
+                self.popen.wait(0.3)
+            except subprocess.TimeoutExpired:
+                self.popen.kill()
+                self.popen.wait()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.end()
+
+
+class Fixture(Process):
+    """A program of tests/fixtures (or a path), ready to start."""
+
+    def __init__(self, program, *args, preload=None, wait_ready=True, **options):
+        env = {"LD_PRELOAD": str(preload)} if preload else {}
+        env.update(options.pop("env", {}))
+        path = program if "/" in str(program) else fixture_path(program)
+        super().__init__([path, *args], env=env, **options)
+        self.truths = {}
+        # A pid namespace shows the fixture another number; then the test finds the real one.
+        self.said_pid = self.wait_ready() if wait_ready else None
+
+    def wait_ready(self, timeout=10):
+        while True:
+            line = self.line(timeout)
+            assert line is not None, f"ended before it was ready: {self.describe()}"
+            if line.startswith("ready"):
+                return int(line.split()[1]) if " " in line else None
+
+    def go(self):
+        self.send("go\n")
+
+    def truth(self, pid=None, timeout=60):
+        """The truth of process @pid (default: the fixture itself); the others' are kept too."""
+        pid = pid or self.said_pid
+        while pid not in self.truths:
+            line = self.line(timeout)
+            assert line is not None, f"ended before it told the truth: {self.describe()}"
+            if line.startswith("{"):
+                said = json.loads(line)
+                self.truths[said["pid"]] = said["truth"]
+        return self.truths[pid]
+
+
+class Leaktop(Process):
+    def __init__(self, *args, **options):
+        if not BINARY.exists():
+            pytest.skip(f"{BINARY} was not built")
+        super().__init__([BINARY, *args], stdin=options.pop("stdin", subprocess.DEVNULL), **options)
+
+    def report(self, timeout=ATTACH_S):
+        """The next JSON report; None when there are no more."""
+        line = self.line(timeout)
+        if line is None:
+            self.skip_if_unsupported()
+            return None
+        return json.loads(line)
+
+    def first_report(self):
+        """Waits until everything is attached."""
+        report = self.report()
+        assert report is not None, f"no report from {self.describe()}"
+        return report
+
+    def final(self):
+        """Stops it as Ctrl-C does and returns the last report."""
+        if self.popen.poll() is None:
+            self.signal(signal.SIGINT)
+        return self.last_report()
+
+    def last_report(self, timeout=EXIT_S):
+        last = None
+        while True:
+            report = self.report(timeout)
+            if report is None:
+                break
+            last = report
+        assert self.wait() == 0, f"failed: {self.describe()}"
+        assert last is not None and last["final"], f"no final report from {self.describe()}"
+        return last
+
+    def skip_if_unsupported(self):
+        if self.wait() == 1 and "not supported by this kernel" in self.stderr:
+            pytest.skip(self.stderr.strip())
+
+
+def run_leaktop(*args, timeout=60, **options):
+    """Runs it to its end: (exit code, stdout, stderr)."""
+    if not BINARY.exists():
+        pytest.skip(f"{BINARY} was not built")
+    done = subprocess.run([str(BINARY), *map(str, args)], stdin=subprocess.DEVNULL, text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=timeout,
+                          check=False, **options)
+    return done.returncode, done.stdout, done.stderr
+
+
+# What a report says, by function.
+
+Sum = collections.namedtuple("Sum", "bytes blocks domains")
+LEAK_NAME = re.compile(r"\bleak_\w+")
+
+
+def leak_function(stack):
+    """The innermost function of a fixture in the stack, None if there is none."""
+    for frame in stack["frames"]:
+        found = LEAK_NAME.search(frame["function"] or "")
+        if found:
+            return found.group()
+    return None
+
+
+def hidden_function(stack, truth):
+    """The row whose libc function stands in a stack that lost its caller."""
+    names = [f["function"] or "" for f in stack["frames"][:3]]
+    for function, row in truth.items():
+        if row.get("via") and any(row["via"] in name for name in names):
+            return function
+    return None
+
+
+def live_by_function(report, pid=None, truth=None):
+    """{leaking function: Sum} over the stacks of one process (or of all)."""
+    sums = {}
+    for stack in report["stacks"]:
+        if pid is not None and pid not in stack["pids"]:
+            continue
+        name = leak_function(stack)
+        if name is None and truth and not STRICT_STACKS:
+            name = hidden_function(stack, truth)
+        if name is None:
+            continue
+        old = sums.get(name, Sum(0, 0, frozenset()))
+        sums[name] = Sum(old.bytes + stack["live_bytes"], old.blocks + stack["live_blocks"],
+                         old.domains | {stack["domain"]})
+    return sums
+
+
+def differences(report, truth, pid=None):
+    """One line for each function of which the report does not say the truth."""
+    sums = live_by_function(report, pid, truth)
+    lines = []
+    for function, row in truth.items():
+        got = sums.pop(function, Sum(0, 0, frozenset()))
+        if got.bytes != row["bytes"] or (row["blocks"] is not None and got.blocks != row["blocks"]):
+            lines.append(f"{function}: reported {got.bytes} bytes in {got.blocks} blocks, "
+                         f"true {row['bytes']} in {row['blocks']}")
+        elif got.bytes and got.domains != {row["domain"]}:
+            lines.append(f"{function}: reported as {sorted(got.domains)}, is {row['domain']}")
+    lines += [f"{function}: reported {got.bytes} bytes in {got.blocks} blocks, not in the truth"
+              for function, got in sums.items() if got.bytes or got.blocks]
+    return lines
+
+
+def assert_true(report, truth, pid=None):
+    wrong = differences(report, truth, pid)
+    assert not wrong, f"{len(wrong)} of {len(truth)} functions wrong:\n" + "\n".join(wrong)
+
+
+def held(report, pid=None):
+    """The stacks that hold anything, as short texts."""
+    return [f"{s['live_bytes']} bytes in {s['live_blocks']} blocks ({s['domain']}): "
+            + " < ".join(f["function"] or "?" for f in s["frames"][:8])
+            for s in report["stacks"]
+            if (s["live_bytes"] or s["live_blocks"]) and (pid is None or pid in s["pids"])]
+
+
+def losses(report):
+    """The sum of all counters of things lost."""
+    loss = report["loss"]
+    return sum(v for v in loss.values() if isinstance(v, (int, float)))
+
+
+def reported_pids(report):
+    return {p["pid"] for p in report["processes"]}

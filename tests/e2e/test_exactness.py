@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Every allocation function, from a known stack, to the byte and the block."""
+import pytest
+
+from leaktop import LIBRARIES, Fixture, Leaktop, assert_true, held, losses
+
+VARIANTS = [
+    ("allocs", None), ("allocs_static", None), ("allocs_static_pie", None),
+    ("allocs_musl", None), ("allocs_musl_static", None),
+    ("allocs", "libjemalloc.so.2"), ("allocs", "libtcmalloc.so.4"), ("allocs", "libmimalloc.so.2"),
+    ("cxx", None), ("cxx_static", None),
+    ("cxx", "libjemalloc.so.2"), ("cxx", "libtcmalloc.so.4"), ("cxx", "libmimalloc.so.2"),
+]
+METHODS = ["session", "multi", "perf"]
+
+
+def trace(name, preload, mode, method):
+    """(report, fixture) after the fixture did its work and while it is still there."""
+    library = None
+    if preload:
+        library = LIBRARIES / preload
+        if not library.exists():
+            pytest.skip(f"{library} is not installed")
+    with Fixture(name, mode, preload=library) as fixture, \
+            Leaktop("-p", fixture.pid, "--format", "json", "-T", "1000", "--probe-method", method,
+                    "1") as tool:
+        tool.first_report()
+        fixture.go()
+        fixture.truth()
+        report = tool.final()
+        assert fixture.popen.poll() is None, "the fixture did not survive"
+    return report, fixture
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name, preload", VARIANTS)
+def test_leak(name, preload, method):
+    report, fixture = trace(name, preload, "leak", method)
+    for pid, truth in fixture.truths.items():
+        assert_true(report, truth, pid)
+    assert losses(report) == 0
+
+
+@pytest.mark.parametrize("name, preload", VARIANTS)
+def test_clean(name, preload):
+    report, fixture = trace(name, preload, "clean", "auto")
+    for pid in fixture.truths:
+        assert held(report, pid) == []
+    for process in report["processes"]:
+        assert process["live_bytes"] == 0
+        assert process["mmap_live_bytes"] == 0
+    assert losses(report) == 0
+
+
+def test_methods_are_what_was_asked_for():
+    """`coverage` names the way returns are seen."""
+    for method, expected in (("session", "session"), ("multi", "uretprobe"),
+                             ("perf", "uretprobe")):
+        report, _ = trace("allocs", None, "clean", method)
+        said = {a["return_method"] for a in report["coverage"]["allocators"]}
+        assert said == {expected}, method
+
+
+@pytest.mark.parametrize("prefix", ["je", "rjem", "xy"])
+def test_prefixed_allocator(prefix):
+    """je_ and _rjem_ are known; any other prefix is told with -S."""
+    extra = ["-S", "xy_"] if prefix == "xy" else []
+    with Fixture(f"prefixed_{prefix}") as fixture, \
+            Leaktop("-p", fixture.pid, "--format", "json", "-T", "1000", *extra, "1") as tool:
+        tool.first_report()
+        fixture.go()
+        truth = fixture.truth()
+        assert_true(tool.final(), truth, fixture.pid)
