@@ -27,7 +27,7 @@ WARNINGS := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototy
 CFLAGS ?= -O2 -g
 LT_CFLAGS := -std=gnu11 -D_GNU_SOURCE -DLEAKTOP_VERSION='"$(VERSION)"' -Iinclude -Isrc \
 	     -I$(BUILD)/bpf $(WARNINGS)
-LIBS := -lbpf -ldw -lelf -lz -lZydis -lZycore -liberty -ljansson -lcap-ng -lm
+LIBS := -lbpf -ldw -lelf -lz -lZydis -lZycore -liberty -ljansson -lcap-ng -lm -lpthread
 BPF_CFLAGS := -O2 -g -target bpf -mcpu=v3 -D__TARGET_ARCH_$(ARCH) -Wall -Wextra -Werror \
 	      -Ivmlinux -Iinclude -Ibpf
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
@@ -83,7 +83,7 @@ $(BUILD)/unit/%: tests/unit/%.c $(BUILD)/libleaktop-san.a
 	$(say) TEST $@
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) -O1 -g $(LT_CFLAGS) -Itests/unit $(SANITIZE) -MMD -MP $< $(BUILD)/libleaktop-san.a \
-		-o $@ $(LIBS) -lcmocka -lpthread
+		-o $@ $(LIBS) -lcmocka
 
 $(BUILD)/bench/%: tests/bench/%.c $(filter-out $(BUILD)/obj/main.o,$(OBJECTS))
 	$(say) BENCH $@

@@ -100,7 +100,8 @@ static __always_inline bool call_is_alive(const struct call *c)
 #endif
 }
 
-/* Drops calls that cannot be under way any more; true if one is that encloses @slot_sp. */
+/* Drops calls that cannot be under way any more; true if one is that encloses
+ * @slot_sp. One at the very same place went on to the present function by a jump. */
 static __always_inline bool call_is_nested(struct task_state *task, __u64 slot_sp)
 {
 	for (int i = CALLS_MAX - 1; i >= 0; i--) {
@@ -108,7 +109,7 @@ static __always_inline bool call_is_nested(struct task_state *task, __u64 slot_s
 
 		if ((__u32)i >= task->depth)
 			continue;
-		if (c->slot_sp > slot_sp) {
+		if (c->slot_sp >= slot_sp) {
 			if (call_is_alive(c))
 				return true;
 			task->depth = i;

@@ -60,13 +60,19 @@ static __noinline int live_remove_key(__u64 key, struct live_block *out)
 	return bucket ? bucket_remove(bucket, key, out) : 0;
 }
 
-/* Replaces the block of @key in place; 1 if it was there. */
+/* Looks through @bucket: replaces the block of @key where it is found (1); else 0,
+ * and the number of free slots. */
 static __always_inline int bucket_replace(struct live_bucket *bucket, __u64 key,
-					  const struct live_block *block)
+					  const struct live_block *block, __u32 *empty_out)
 {
+	__u32 empty = 0;
+
 #pragma unroll
 	for (int i = 0; i < LIVE_SLOTS; i++) {
-		if (*(volatile __u64 *)&bucket->keys[i] != key)
+		__u64 there = *(volatile __u64 *)&bucket->keys[i];
+
+		empty += there == LIVE_KEY_EMPTY;
+		if (there != key)
 			continue;
 		if (__sync_val_compare_and_swap(&bucket->keys[i], key, LIVE_KEY_BUSY) != key)
 			return 0;
@@ -76,6 +82,7 @@ static __always_inline int bucket_replace(struct live_bucket *bucket, __u64 key,
 		PUBLISH(&bucket->keys[i], key);
 		return 1;
 	}
+	*empty_out = empty;
 	return 0;
 }
 
@@ -104,11 +111,14 @@ static __noinline int live_insert_key(__u64 key, const struct live_block *block)
 	__u32 i2 = live_bucket_second(hash, bucket_count);
 	struct live_bucket *first = bpf_map_lookup_elem(&live, &i1);
 	struct live_bucket *second = bpf_map_lookup_elem(&live, &i2);
+	__u32 free1 = 0, free2 = 0;
 
 	if (!first || !second || !block)
 		return 0;
-	if (bucket_replace(first, key, block) || bucket_replace(second, key, block))
+	if (bucket_replace(first, key, block, &free1) || bucket_replace(second, key, block, &free2))
 		return 1;
+	if (free1 < free2)
+		return bucket_insert(second, key, block);
 	return bucket_insert(first, key, block) || bucket_insert(second, key, block);
 }
 

@@ -63,16 +63,19 @@ static inline __u64 live_key_address(__u64 key)
 	return key & LIVE_ADDR_MASK;
 }
 
-/* Two bucket numbers from the two halves of one multiplicative hash (the
- * constant is 2^64 divided by the golden ratio; Knuth, vol. 3, 6.4). */
+/* A block goes to the emptier one of two buckets, which fills the table to about
+ * 70 per cent before a block finds no place (Azar et al., Balanced Allocations,
+ * 1994). The bucket numbers are the two halves of one hash, multiply-xorshift
+ * twice (one round leaves the regular strides of addresses visible), scaled to
+ * the number of buckets (Lemire, arXiv:1805.10941). */
 static inline __u64 live_hash(__u64 key)
 {
 	__u64 h = key * 0x9e3779b97f4a7c15ull;
 
-	return h ^ h >> 29;
+	h = (h ^ h >> 32) * 0xd6e8feb86659fd93ull;
+	return h ^ h >> 32;
 }
 
-/* 32 bits of hash scaled to 0..buckets-1 (Lemire, arXiv:1805.10941). */
 static inline __u32 live_bucket_first(__u64 hash, __u32 buckets)
 {
 	return (hash >> 32) * buckets >> 32;
@@ -80,7 +83,7 @@ static inline __u32 live_bucket_first(__u64 hash, __u32 buckets)
 
 static inline __u32 live_bucket_second(__u64 hash, __u32 buckets)
 {
-	return (hash * 0xd6e8feb86659fd93ull >> 32) * buckets >> 32;
+	return (hash & 0xffffffff) * buckets >> 32;
 }
 
 /* What one (process, stack) has allocated and freed since it was first seen;

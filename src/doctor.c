@@ -115,7 +115,7 @@ static void print_object(const struct doctor *d, const struct object_probes *o)
 static int examine(pid_t pid, void *arg)
 {
 	struct doctor *d = arg;
-	struct attachments *a = attachments_new(pid);
+	struct attachments *a = attachments_new(d->prober, pid);
 	struct process p;
 
 	if (a && !process_read(pid, &p) && prober_update(d->prober, a, pid) >= 0) {

@@ -138,17 +138,16 @@ static int set_command(struct options *o, const char *arg)
 	size_t room = strlen(arg) / 2 + 2, n = 0;
 	char *text = strdup(arg), *save = NULL;
 
+	free(o->run_text);
+	free(o->run_words);
+	o->run_text = text;
 	o->run_words = calloc(room + 1, sizeof(*o->run_words));
-	if (!text || !o->run_words) {
-		free(text);
+	if (!text || !o->run_words)
 		return -ENOMEM;
-	}
 	for (char *w = strtok_r(text, " \t", &save); w; w = strtok_r(NULL, " \t", &save))
 		o->run_words[n++] = w;
-	if (!n) {
-		free(text);
+	if (!n)
 		return bad("no command in -c", arg);
-	}
 	o->run = o->run_words;
 	return 0;
 }
@@ -357,7 +356,7 @@ static const struct option_row rows[] = {
 	{'q', "quiet", NULL, set_quiet, "no messages but errors"},
 	{'v', "verbose", NULL, set_verbose, "more: coverage, addresses; -vv: libbpf's words"},
 	{0, NULL, NULL, NULL, "Bounds and probes:"},
-	{0, "max-blocks", "N", set_blocks, "live blocks to hold, 40 bytes each (default 1M)"},
+	{0, "max-blocks", "N", set_blocks, "live blocks to hold, 48 bytes each (default 1M)"},
 	{0, "ring-size", "BYTES", set_ring, "ring buffer for stacks and events (default 4M)"},
 	{0, "probe-method", "METHOD", set_method, "auto, session, multi or perf"},
 	{'h', "help", NULL, set_help, "this text"},
@@ -516,8 +515,7 @@ int options_parse(int argc, char **argv, struct options *out)
 
 void options_release(struct options *o)
 {
-	if (o->run_words)
-		free(o->run_words[0]);
+	free(o->run_text);
 	free(o->run_words);
 	selector_free(o->selector);
 }

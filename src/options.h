@@ -23,7 +23,7 @@ struct options {
 	enum command_kind command;
 	struct selector *selector;  /* owned */
 	char *const *run;	    /* command after --, NULL: none; points into argv */
-	char **run_words;	    /* owned: words of -c */
+	char **run_words, *run_text; /* owned: words of -c */
 	double interval_s;	    /* 0: default of the command */
 	uint64_t count;		    /* reports; 0: endless */
 	double duration_s;	    /* 0: endless */

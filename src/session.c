@@ -76,7 +76,8 @@ static int probe_all(struct session *s, struct attachments *a, pid_t pid)
 
 static struct attachments *attachments_for(struct session *s, pid_t pid)
 {
-	return s->everywhere ? attachments_new_shared(s->everywhere) : attachments_new(pid);
+	return s->everywhere ? attachments_new_shared(s->prober, s->everywhere)
+			     : attachments_new(s->prober, pid);
 }
 
 /* Opens the accounts of a process that has a slot. NULL: gone or out of memory. */
@@ -224,7 +225,7 @@ static void on_exec(struct session *s, const struct event *e)
 		probe_all(s, t->attachments, t->process.pid);
 	if (old && s->command && tracees_count(s->tracees) < EXITED_MAX) {
 		attachments_free(old->attachments);
-		old->attachments = attachments_new(old->process.pid);
+		old->attachments = attachments_new(s->prober, old->process.pid);
 	} else if (old) {
 		bury(s, old);
 	}
@@ -297,9 +298,23 @@ static struct snapshot *take_snapshot(struct session *s, bool final)
 	return snapshot;
 }
 
+/* An exit that no event told of: the ring buffer was full. */
+static void find_ended(struct session *s)
+{
+	for (size_t i = tracees_count(s->tracees); i--;) {
+		struct tracee *t = tracees_at(s->tracees, i);
+
+		if (t->exited || process_is_alive(&t->process))
+			continue;
+		kernel_process_remove(s->kernel, t->process.pid, t->slot);
+		process_ended(s, t);
+	}
+}
+
 static void sweep(struct session *s)
 {
 	kernel_drain(s->kernel, on_event, s);
+	find_ended(s);
 	ledger_sweep(s->ledger, (uint64_t)(now_s() * 1e9), s->options->min_age_ms * 1000000);
 }
 
@@ -415,7 +430,7 @@ static int open_modules(struct session *s)
 	if (err)
 		return err;
 	if (selector_is_all(s->options->selector)) {
-		s->everywhere = attachments_new(0);
+		s->everywhere = attachments_new(s->prober, 0);
 		if (!s->everywhere)
 			return -ENOMEM;
 	}

@@ -15,6 +15,8 @@
 /* When more numbers than this are in use, stacks that rest are forgotten. */
 #define STACK_IDS_HIGH (STACK_IDS / 4 * 3)
 
+#define REFRESH_NS 1000000000u
+
 struct ledger {
 	struct kernel *kernel;
 	struct ledger_stack *stacks[STACK_IDS];
@@ -148,12 +150,14 @@ static uint64_t merged_id(const struct ledger_stack *s)
 	return h;
 }
 
-/* Code that appeared since the mappings were read (dlopen, a JIT) is found by
- * reading them again, once a stack. An address where nothing is executable is no
+/* Code that appeared since the mappings were read (a JIT; libraries are announced)
+ * is found by reading them again, but not for every stack. An address where nothing is executable is no
  * return address: the walk lost its way there, so the stack ends before it. */
-static void locate_frames(struct addr_space *as, struct ledger_stack *s, const uint64_t *addresses)
+static void locate_frames(struct ledger_process *p, struct ledger_stack *s,
+			  const uint64_t *addresses, uint64_t now_ns)
 {
-	bool refreshed = !as;
+	struct addr_space *as = p ? p->addr_space : NULL;
+	bool refreshed = !as || now_ns < p->refreshed_ns + REFRESH_NS;
 
 	for (size_t i = 0; i < s->frame_count; i++) {
 		struct frame_ref *f = &s->frames[i];
@@ -162,6 +166,7 @@ static void locate_frames(struct addr_space *as, struct ledger_stack *s, const u
 
 		if (err && !refreshed) {
 			refreshed = true;
+			p->refreshed_ns = now_ns;
 			if (!addr_space_refresh(as))
 				err = addr_space_find(as, addresses[i] - 1, &where);
 		}
@@ -200,7 +205,7 @@ static void stack_arrived(struct ledger *l, const struct event_stack *e, size_t 
 	s->cut = e->flags;
 	s->frame_count = n;
 	s->oldest_birth_ns = UINT64_MAX;
-	locate_frames(p ? p->addr_space : NULL, s, (const uint64_t *)e->frames);
+	locate_frames(p, s, (const uint64_t *)e->frames, e->head.time_ns);
 	s->merged_id = merged_id(s);
 	stack_free(l, s->id);
 	l->stacks[s->id] = s;

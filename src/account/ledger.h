@@ -60,6 +60,7 @@ struct ledger_process {
 	struct history history;			    /* of live_bytes + mmap_bytes */
 	struct addr_space *addr_space;		    /* borrowed */
 	struct mappings *mappings;
+	uint64_t refreshed_ns; /* when the address space was last read for a stack */
 };
 
 /* @k is borrowed. */

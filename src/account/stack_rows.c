@@ -70,8 +70,14 @@ static struct row *rows_get(struct rows *r, uint64_t merged_id)
 	return row;
 }
 
+/* A process can have several stacks in one row (the part that differs was cut).
+ * Looking 64 back finds it again without a search that grows with the row. */
 static int row_add_pid(struct rows *r, struct row *row, pid_t pid)
 {
+	for (size_t i = row->out.pid_count; i && i + 64 > row->out.pid_count; i--) {
+		if (row->out.pids[i - 1] == pid)
+			return 0;
+	}
 	if (row->out.pid_count == row->process_capacity) {
 		size_t capacity = row->process_capacity ? row->process_capacity * 2 : 4;
 		pid_t *pids = arena_alloc(r->arena, capacity, sizeof(*pids));

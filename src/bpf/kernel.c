@@ -13,6 +13,8 @@
 #include "base/log.h"
 #include "leaktop.skel.h"
 
+#define EVENTS_A_DRAIN 4096
+
 struct kernel {
 	struct leaktop_bpf *skel;
 	struct ring_buffer *ring;
@@ -23,6 +25,7 @@ struct kernel {
 	int cpu_count;
 	void (*on_event)(void *arg, const struct event *e, size_t size); /* while draining */
 	void *on_event_arg;
+	int event_budget;
 };
 
 static uint64_t round_up_pow2(uint64_t v)
@@ -34,11 +37,11 @@ static uint64_t round_up_pow2(uint64_t v)
 	return p;
 }
 
-/* Two buckets of eight slots to choose from fill to about 85 per cent before a
- * block finds no place; asking for a quarter more keeps the promise of @max_blocks. */
+/* The table fills to 70 per cent before a block can find no place (see
+ * live_table.h): half as many slots again keep the promise of @max_blocks. */
 static size_t buckets_for(uint64_t max_blocks)
 {
-	uint64_t slots = max_blocks + max_blocks / 4;
+	uint64_t slots = max_blocks + max_blocks / 2;
 
 	return (slots + LIVE_SLOTS - 1) / LIVE_SLOTS;
 }
@@ -114,7 +117,7 @@ static int dispatch(void *arg, void *data, size_t size)
 	if (e->kind < sizeof(smallest) / sizeof(smallest[0]) && size < smallest[e->kind])
 		return 0;
 	k->on_event(k->on_event_arg, e, size);
-	return 0;
+	return --k->event_budget > 0 ? 0 : -ECANCELED;
 }
 
 static int map_all(struct kernel *k)
@@ -229,12 +232,13 @@ int kernel_event_fd(const struct kernel *k)
 	return ring_buffer__epoll_fd(k->ring);
 }
 
-int kernel_drain(struct kernel *k, void (*fn)(void *arg, const struct event *e, size_t size),
+bool kernel_drain(struct kernel *k, void (*fn)(void *arg, const struct event *e, size_t size),
 		 void *arg)
 {
 	k->on_event = fn;
 	k->on_event_arg = arg;
-	return ring_buffer__consume(k->ring);
+	k->event_budget = EVENTS_A_DRAIN;
+	return ring_buffer__consume(k->ring) == -ECANCELED;
 }
 
 int kernel_process_add(struct kernel *k, pid_t tgid, uint32_t *slot)

@@ -21,7 +21,7 @@ struct kernel;
 struct kernel_options {
 	enum probe_method method; /* not METHOD_AUTO */
 	uint64_t ring_bytes;	  /* rounded up to a power of two, at least a page */
-	uint64_t max_blocks;	  /* live blocks to hold; memory is 32 bytes each, rounded up */
+	uint64_t max_blocks;	  /* live blocks to hold; memory is 48 bytes each */
 	uint64_t size_min_bytes, size_max_bytes;
 	bool stacks;	   /* record stacks; else bytes are kept by process only */
 	bool all;	   /* every process that hits a probe is a target */
@@ -46,9 +46,11 @@ struct bpf_program *kernel_program(const struct kernel *k, enum kernel_program w
 
 /* Readable when events wait. */
 int kernel_event_fd(const struct kernel *k);
-/* Hands every waiting event to @fn; @size is checked against the kind. Returns the number. */
-int kernel_drain(struct kernel *k, void (*fn)(void *arg, const struct event *e, size_t size),
-		 void *arg);
+/* Hands waiting events to @fn, some thousands at most, so that events that keep
+ * coming leave time for other work; @size is checked against the kind. Returns
+ * whether there may be more. */
+bool kernel_drain(struct kernel *k, void (*fn)(void *arg, const struct event *e, size_t size),
+		  void *arg);
 
 /* Makes @tgid a target; @slot names it in keys and events. -ENOSPC: no slot is free. */
 int kernel_process_add(struct kernel *k, pid_t tgid, uint32_t *slot);

@@ -7,6 +7,7 @@
 
 #include <bpf/libbpf.h>
 
+#include "probe/closer.h"
 #include "probe/planner.h"
 
 struct probe_plan {
@@ -33,7 +34,8 @@ static void plan_site(struct probe_point *point, const struct alloc_site *site, 
 {
 	struct probe_spec spec = site->func->spec;
 	enum plan_kind kind = is_free(&spec) ? PLAN_FREE_NULL : PLAN_RETURN;
-	struct plan plan = plan_probe(site->code, site->code_len, site->vaddr, kind, multi_nop);
+	struct plan plan = plan_probe_args(site->code, site->code_len, site->vaddr, kind,
+					   multi_nop, alloc_func_args(site->func));
 
 	spec.sp_words = plan.sp_words;
 	point->site = site;
@@ -41,6 +43,22 @@ static void plan_site(struct probe_point *point, const struct alloc_site *site, 
 	point->cookie = probe_spec_pack(&spec);
 	point->program = is_free(&spec) ? PROGRAM_FREE : PROGRAM_SESSION;
 	point->insn = plan.insn;
+}
+
+static bool takes_back(const struct alloc_site *site)
+{
+	return is_free(&site->func->spec) || site->func->spec.op == OP_REALLOC;
+}
+
+/* What takes memory back is probed first: a block whose allocation is seen must
+ * not be freed by a function that has no probe yet. */
+static void add_sites(struct probe_plan *p, const struct alloc_sites *sites, bool multi_nop,
+		      bool taking_back)
+{
+	for (size_t i = 0; i < sites->count; i++) {
+		if (takes_back(&sites->items[i]) == taking_back)
+			plan_site(&p->points[p->count++], &sites->items[i], multi_nop);
+	}
 }
 
 struct probe_plan *probe_plan_new(const struct alloc_sites *sites, bool multi_nop)
@@ -54,8 +72,8 @@ struct probe_plan *probe_plan_new(const struct alloc_sites *sites, bool multi_no
 		free(p);
 		return NULL;
 	}
-	for (size_t i = 0; i < sites->count; i++)
-		plan_site(&p->points[p->count++], &sites->items[i], multi_nop);
+	add_sites(p, sites, multi_nop, true);
+	add_sites(p, sites, multi_nop, false);
 	if (sites->dl_debug_offset) {
 		struct probe_point *hook = &p->points[p->count++];
 
@@ -120,18 +138,15 @@ static int attach_multi(const struct kernel *k, const struct probe_plan *p, cons
 static int attach_by_multi(const struct kernel *k, bool session, const struct probe_plan *p,
 			   const char *path, pid_t pid, struct probe_links *l)
 {
-	int err;
+	int err = attach_multi(k, p, path, pid, PROGRAM_FREE, PROGRAM_FREE, l);
 
-	if (session) {
+	if (!err && session)
 		err = attach_multi(k, p, path, pid, PROGRAM_SESSION, PROGRAM_SESSION, l);
-	} else {
-		/* The return first: an entry without its return would stay "under way". */
+	/* The return first: an entry without its return would stay "under way". */
+	if (!err && !session)
 		err = attach_multi(k, p, path, pid, PROGRAM_SESSION, PROGRAM_RETURN, l);
-		if (!err)
-			err = attach_multi(k, p, path, pid, PROGRAM_SESSION, PROGRAM_ENTRY, l);
-	}
-	if (!err)
-		err = attach_multi(k, p, path, pid, PROGRAM_FREE, PROGRAM_FREE, l);
+	if (!err && !session)
+		err = attach_multi(k, p, path, pid, PROGRAM_SESSION, PROGRAM_ENTRY, l);
 	if (!err)
 		err = attach_multi(k, p, path, pid, PROGRAM_DLOPEN, PROGRAM_DLOPEN, l);
 	return err;
@@ -175,7 +190,7 @@ static int attach_by_perf(const struct kernel *k, const struct probe_plan *p, co
 }
 
 int probe_attach(const struct kernel *k, enum probe_method method, const struct probe_plan *p,
-		 const char *path, pid_t pid, struct probe_links **out)
+		 const char *path, pid_t pid, struct closer *closer, struct probe_links **out)
 {
 	struct probe_links *l = calloc(1, sizeof(*l));
 	int err;
@@ -187,21 +202,31 @@ int probe_attach(const struct kernel *k, enum probe_method method, const struct 
 	else
 		err = attach_by_multi(k, method == METHOD_SESSION, p, path, pid, l);
 	if (err) {
-		probe_links_free(l);
+		probe_links_free(l, closer);
 		return err;
 	}
 	*out = l;
 	return 0;
 }
 
-void probe_links_free(struct probe_links *l)
+static void close_fd(void *arg)
+{
+	close((int)(intptr_t)arg);
+}
+
+static void destroy_link(void *arg)
+{
+	bpf_link__destroy(arg);
+}
+
+void probe_links_free(struct probe_links *l, struct closer *c)
 {
 	if (!l)
 		return;
 	for (size_t i = 0; i < l->fd_count; i++)
-		close(l->fds[i]);
+		closer_put(c, close_fd, (void *)(intptr_t)l->fds[i]);
 	for (size_t i = 0; i < l->perf_count; i++)
-		bpf_link__destroy(l->perf[i]);
+		closer_put(c, destroy_link, l->perf[i]);
 	free(l->perf);
 	free(l);
 }

@@ -32,6 +32,7 @@ const struct probe_point *probe_plan_point(const struct probe_plan *p, size_t i)
 
 /* The links of one attachment; closing them takes the probes off. */
 struct probe_links;
+struct closer;
 
 /*
  * @path leads to the object (a map_files path stays right whatever happens to
@@ -39,7 +40,8 @@ struct probe_links;
  * case nothing is attached.
  */
 int probe_attach(const struct kernel *k, enum probe_method method, const struct probe_plan *p,
-		 const char *path, pid_t pid, struct probe_links **out);
-void probe_links_free(struct probe_links *l);
+		 const char *path, pid_t pid, struct closer *closer, struct probe_links **out);
+/* The probes go soon, by @c. Accepts NULL. */
+void probe_links_free(struct probe_links *l, struct closer *c);
 
 #endif

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "probe/closer.h"
 #include "sym/object.h"
 #include "target/procfs.h"
 
@@ -19,6 +20,7 @@
 struct prober {
 	const struct kernel *kernel;
 	struct object_table *objects;
+	struct closer *closer;
 	struct prober_options options;
 	struct object_probes **known; /* by pointer, never moved */
 	size_t known_count, known_capacity;
@@ -31,6 +33,7 @@ struct attachment {
 
 struct attachments {
 	pid_t pid;
+	struct closer *closer;
 	struct attachments *shared; /* NULL: the probes are our own */
 	struct attachment *items;
 	size_t count, capacity;
@@ -48,6 +51,11 @@ struct prober *prober_new(const struct kernel *k, struct object_table *objects,
 	p->kernel = k;
 	p->objects = objects;
 	p->options = *options;
+	p->closer = closer_new();
+	if (!p->closer) {
+		free(p);
+		return NULL;
+	}
 	return p;
 }
 
@@ -55,6 +63,7 @@ void prober_free(struct prober *p)
 {
 	if (!p)
 		return;
+	closer_free(p->closer);
 	for (size_t i = 0; i < p->known_count; i++) {
 		probe_plan_free(p->known[i]->plan);
 		alloc_sites_release(&p->known[i]->sites);
@@ -64,18 +73,20 @@ void prober_free(struct prober *p)
 	free(p);
 }
 
-struct attachments *attachments_new(pid_t pid)
+struct attachments *attachments_new(struct prober *p, pid_t pid)
 {
 	struct attachments *a = calloc(1, sizeof(*a));
 
-	if (a)
-		a->pid = pid;
+	if (!a)
+		return NULL;
+	a->pid = pid;
+	a->closer = p->closer;
 	return a;
 }
 
-struct attachments *attachments_new_shared(struct attachments *shared)
+struct attachments *attachments_new_shared(struct prober *p, struct attachments *shared)
 {
-	struct attachments *a = attachments_new(0);
+	struct attachments *a = attachments_new(p, 0);
 
 	if (a)
 		a->shared = shared;
@@ -87,7 +98,7 @@ void attachments_free(struct attachments *a)
 	if (!a)
 		return;
 	for (size_t i = 0; i < a->count; i++)
-		probe_links_free(a->items[i].links);
+		probe_links_free(a->items[i].links, a->closer);
 	free(a->items);
 	free(a);
 }
@@ -170,13 +181,23 @@ static bool has_object(const struct attachments *a, const struct object *o)
 	return false;
 }
 
+/* Links without a pid filter hit every process, so one file must get them once. */
+static bool has_twin(const struct attachments *a, const struct object *o)
+{
+	for (size_t i = 0; i < a->count; i++) {
+		if (object_is_same_file(a->items[i].probes->object, o))
+			return true;
+	}
+	return false;
+}
+
 static int attach(struct prober *p, struct attachments *a, const struct object_probes *probes)
 {
 	struct attachment item = {.probes = probes};
 	char path[64];
 	int err;
 
-	if (a->shared && !has_object(a->shared, probes->object))
+	if (a->shared && !has_twin(a->shared, probes->object))
 		attach(p, a->shared, probes);
 	err = grow((void **)&a->items, &a->capacity, a->count, sizeof(*a->items));
 	if (err)
@@ -185,7 +206,7 @@ static int attach(struct prober *p, struct attachments *a, const struct object_p
 		/* Our own descriptor of the mapped file: right whatever its name now means. */
 		snprintf(path, sizeof(path), "/proc/self/fd/%d", object_fd(probes->object));
 		err = probe_attach(p->kernel, p->options.method, probes->plan, path, a->pid,
-				   &item.links);
+				   p->closer, &item.links);
 	}
 	if (err) {
 		log_debug("%s: cannot attach to pid %d: %s", object_path(probes->object), a->pid,

@@ -36,12 +36,13 @@ struct prober *prober_new(const struct kernel *k, struct object_table *objects,
 			  const struct prober_options *options);
 void prober_free(struct prober *p);
 
-/* The probes on one process, or on all (pid 0). */
+/* The probes on one process, or on all (pid 0). @p must outlive them; freeing it
+ * waits until the probes of freed attachments are off. */
 struct attachments;
-struct attachments *attachments_new(pid_t pid);
+struct attachments *attachments_new(struct prober *p, pid_t pid);
 /* Notes what a process has mapped, while the probes themselves go to @shared,
  * which covers every process (-a). @shared is borrowed. */
-struct attachments *attachments_new_shared(struct attachments *shared);
+struct attachments *attachments_new_shared(struct prober *p, struct attachments *shared);
 void attachments_free(struct attachments *a);
 
 /* Looks through the mappings of @pid and probes what is new. Returns how many

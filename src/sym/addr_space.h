@@ -24,7 +24,7 @@ int addr_space_refresh(struct addr_space *as);
 struct addr_location {
 	struct object *object; /* NULL: no ELF file there */
 	uint64_t vaddr;	       /* ELF virtual address in @object */
-	const char *name;      /* path, "[vdso]", "[heap]", "[anon]"; lives with the address space */
+	const char *name; /* path, "[vdso]", "[heap]", "[anon]"; lives with the address space */
 };
 
 /* 0, or -ENOENT if nothing executable is known there (then a refresh may help). */

@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #include "sym/debug_file.h"
+#include "sym/debug_image.h"
 #include "sym/elf_file.h"
 #include "sym/range_index.h"
 
@@ -44,10 +45,8 @@ struct unit {
 };
 
 struct debug_info {
-	Elf *elf, *alt_elf;
+	struct debug_image *image, *alt_image;
 	Dwarf *dwarf, *alt;
-	int alt_fd;
-	uint64_t bytes;
 	const Elf_Data *lines; /* .debug_line, NULL: none */
 	bool units_read;
 	struct unit *units;
@@ -96,73 +95,23 @@ static bool walk_next(struct die_walk *w, bool descend)
 	return false;
 }
 
-/*
- * Adds the size in memory of the debug sections to *bytes. Deflate makes up to
- * 1,032 bytes of one, so the size behind a compression header is what counts.
- */
-static int measure_sections(Elf *elf, uint64_t max_bytes, uint64_t *bytes)
+static int open_dwarf(int fd, uint64_t max_bytes, struct debug_image **image_out, Dwarf **out)
 {
-	Elf_Scn *section = NULL;
-	bool found = false;
-	size_t names;
-
-	if (elf_getshdrstrndx(elf, &names))
-		return -ENOENT;
-	while ((section = elf_nextscn(elf, section))) {
-		uint64_t size;
-		const char *name;
-		GElf_Shdr sh;
-		GElf_Chdr ch;
-
-		if (!gelf_getshdr(section, &sh) || sh.sh_type == SHT_NOBITS)
-			continue;
-		name = elf_strptr(elf, names, sh.sh_name);
-		if (!name)
-			continue;
-		/* The old compressed form, of which libelf tells no size. */
-		if (!strncmp(name, ".zdebug", 7))
-			return -ENOTSUP;
-		if (strncmp(name, ".debug_", 7) && strncmp(name, ".gnu_debug", 10))
-			continue;
-		if (sh.sh_size > max_bytes - *bytes)
-			return -E2BIG;
-		size = sh.sh_size;
-		if (sh.sh_flags & SHF_COMPRESSED) {
-			if (!gelf_getchdr(section, &ch))
-				return -EINVAL;
-			size = ch.ch_size;
-		}
-		if (size > max_bytes - *bytes)
-			return -E2BIG;
-		*bytes += size;
-		found = found || !strcmp(name, ".debug_info");
-	}
-	return found ? 0 : -ENOENT;
-}
-
-static int open_dwarf(int fd, uint64_t max_bytes, uint64_t *bytes, Elf **elf_out, Dwarf **out)
-{
+	struct debug_image *image;
 	Dwarf *dwarf;
-	Elf *elf;
 	int err;
 
-	err = elf_file_open(fd, &elf);
+	err = debug_image_new(fd, max_bytes, &image);
 	if (err)
 		return err;
-	err = measure_sections(elf, max_bytes, bytes);
-	if (err)
-		goto fail;
-	dwarf = dwarf_begin_elf(elf, DWARF_C_READ, NULL);
+	dwarf = dwarf_begin_elf(debug_image_elf(image), DWARF_C_READ, NULL);
 	if (!dwarf) {
-		err = -EINVAL;
-		goto fail;
+		debug_image_free(image);
+		return -EINVAL;
 	}
-	*elf_out = elf;
+	*image_out = image;
 	*out = dwarf;
 	return 0;
-fail:
-	elf_end(elf);
-	return err;
 }
 
 static int open_supplement(struct debug_info *d, const char *debug_root, uint64_t max_bytes)
@@ -171,7 +120,7 @@ static int open_supplement(struct debug_info *d, const char *debug_root, uint64_
 	const void *id = NULL;
 	const char *name;
 	ssize_t bytes;
-	int err;
+	int fd, err;
 
 	bytes = dwelf_dwarf_gnu_debugaltlink(d->dwarf, &name, &id);
 	if (bytes == 0)
@@ -179,10 +128,11 @@ static int open_supplement(struct debug_info *d, const char *debug_root, uint64_
 	if (bytes < 0 || bytes > BUILD_ID_BYTES_MAX)
 		return -EINVAL;
 	build_id_to_hex(id, (size_t)bytes, hex);
-	d->alt_fd = debug_file_open(debug_root, hex);
-	if (d->alt_fd < 0)
+	fd = debug_file_open(debug_root, hex);
+	if (fd < 0)
 		return -ENOENT;
-	err = open_dwarf(d->alt_fd, max_bytes, &d->bytes, &d->alt_elf, &d->alt);
+	err = open_dwarf(fd, max_bytes, &d->alt_image, &d->alt);
+	close(fd);
 	if (!err)
 		dwarf_setalt(d->dwarf, d->alt);
 	return err;
@@ -196,16 +146,14 @@ int debug_info_new(int fd, const char *debug_root, uint64_t max_bytes, struct de
 
 	if (!d)
 		return -ENOMEM;
-	d->alt_fd = -1;
-	err = open_dwarf(fd, max_bytes, &d->bytes, &d->elf, &d->dwarf);
+	err = open_dwarf(fd, max_bytes, &d->image, &d->dwarf);
 	if (!err)
-		err = open_supplement(d, debug_root, max_bytes);
+		err = open_supplement(d, debug_root, max_bytes - debug_image_bytes(d->image));
 	if (err) {
 		debug_info_free(d);
 		return err;
 	}
-	/* dwarf_begin_elf() has decompressed it in place. */
-	lines = elf_file_section(d->elf, ".debug_line", max_bytes);
+	lines = elf_file_section(debug_image_elf(d->image), ".debug_line", UINT64_MAX);
 	d->lines = lines ? elf_getdata(lines, NULL) : NULL;
 	*out = d;
 	return 0;
@@ -223,16 +171,14 @@ void debug_info_free(struct debug_info *d)
 	range_index_release(&d->unit_ranges);
 	dwarf_end(d->dwarf);
 	dwarf_end(d->alt);
-	elf_end(d->elf);
-	elf_end(d->alt_elf);
-	if (d->alt_fd >= 0)
-		close(d->alt_fd);
+	debug_image_free(d->image);
+	debug_image_free(d->alt_image);
 	free(d);
 }
 
 uint64_t debug_info_bytes(const struct debug_info *d)
 {
-	return d->bytes;
+	return debug_image_bytes(d->image) + (d->alt_image ? debug_image_bytes(d->alt_image) : 0);
 }
 
 /* Adds the addresses of @die with @value to @index. */

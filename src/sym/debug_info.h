@@ -19,7 +19,7 @@ struct source_frame {
 };
 
 /*
- * @fd is borrowed and must outlive *out. @debug_root: where supplementary (dwz)
+ * @fd is needed during the call only. @debug_root: where supplementary (dwz)
  * files are. Returns 0, -ENOENT if the file has no DWARF or its supplement is
  * missing, -E2BIG if it is more than @max_bytes, or another negative errno.
  */

@@ -251,6 +251,15 @@ int object_vaddr(const struct object *o, uint64_t file_offset, uint64_t *vaddr)
 	return 0;
 }
 
+bool object_is_same_file(const struct object *a, const struct object *b)
+{
+	const char *x = a->build_id ? a->build_id : "", *y = b->build_id ? b->build_id : "";
+
+	return a->id.inode == b->id.inode && a->st.st_size == b->st.st_size &&
+	       a->st.st_mtim.tv_sec == b->st.st_mtim.tv_sec &&
+	       a->st.st_mtim.tv_nsec == b->st.st_mtim.tv_nsec && !strcmp(x, y);
+}
+
 void object_set_allocator(struct object *o)
 {
 	o->is_allocator = true;

@@ -23,6 +23,7 @@ void symbolizer_free(struct symbolizer *s);
  * calls, then the function that stands in the symbol table. @vaddr is inside
  * the call instruction (return address - 1). At least one frame, at most @max.
  * Unknown parts stay NULL or 0. Returns the number of frames written.
+ * @object must live as long as the symbolizer, which remembers it by its address.
  */
 size_t symbolizer_resolve(struct symbolizer *s, struct object *object, uint64_t vaddr,
 			  struct frame *frames, size_t max);

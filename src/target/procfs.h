@@ -26,11 +26,11 @@ int procfs_tgid(pid_t pid, pid_t *out);
 int procfs_is_64bit(pid_t pid);
 
 struct process_rss {
-	uint64_t rss_bytes;  /* VmRSS */
-	uint64_t anon_bytes; /* RssAnon */
-	uint64_t file_bytes; /* RssFile */
+	uint64_t rss_bytes;   /* VmRSS */
+	uint64_t anon_bytes;  /* RssAnon */
+	uint64_t file_bytes;  /* RssFile */
 	uint64_t shmem_bytes; /* RssShmem */
-	uint64_t swap_bytes; /* VmSwap */
+	uint64_t swap_bytes;  /* VmSwap */
 };
 int procfs_rss(pid_t pid, struct process_rss *out);
 

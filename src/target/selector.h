@@ -16,6 +16,7 @@ void selector_free(struct selector *s);
 int selector_add_pid(struct selector *s, pid_t pid); /* identity is taken now: -ESRCH if gone */
 int selector_add_name(struct selector *s, const char *glob); /* comm or base name of exe */
 int selector_add_cgroup(struct selector *s, const char *name);
+/* A prefix will do, unless a container that runs now is called just so. */
 int selector_add_container(struct selector *s, const char *name_or_id);
 int selector_add_unit(struct selector *s, const char *unit); /* ".service" may be left out */
 void selector_add_all(struct selector *s);

@@ -31,6 +31,8 @@ STRICT_STACKS = os.environ.get("LEAKTOP_STRICT_STACKS") == "1"
 
 ATTACH_S = 30
 EXIT_S = 20
+# Closing a hundred perf events takes the kernel most of a minute.
+DETACH_S = 120
 
 
 def fixture_path(name):
@@ -183,16 +185,14 @@ class Leaktop(Process):
             self.signal(signal.SIGINT)
         return self.last_report()
 
-    def last_report(self, timeout=EXIT_S):
-        last = None
+    def last_report(self):
         while True:
-            report = self.report(timeout)
-            if report is None:
+            report = self.report(EXIT_S)
+            assert report is not None, f"no final report from {self.describe()}"
+            if report["final"]:
                 break
-            last = report
-        assert self.wait() == 0, f"failed: {self.describe()}"
-        assert last is not None and last["final"], f"no final report from {self.describe()}"
-        return last
+        assert self.wait(DETACH_S) == 0, f"failed: {self.describe()}"
+        return report
 
     def skip_if_unsupported(self):
         if self.wait() == 1 and "not supported by this kernel" in self.stderr:

@@ -44,7 +44,7 @@ def witnessed(dump, functions):
 @pytest.mark.parametrize("name", ["allocs", "cxx"])
 def test_truth_is_what_a_witness_sees(name, mode, tmp_path):
     dump = tmp_path / "dump"
-    with Fixture(name, mode, preload=fixture_path("libwitness.so"),
+    with Fixture(name, mode, "throw", preload=fixture_path("libwitness.so"),
                  env={"WITNESS_OUT": str(dump)}) as fixture:
         fixture.go()
         truth = fixture.truth()
@@ -64,7 +64,7 @@ def test_every_variant_runs(name, preload, mode):
     library = LIBRARIES / preload if preload else None
     if library and not library.exists():
         pytest.skip(f"{library} is not installed")
-    with Fixture(name, mode, preload=library) as fixture:
+    with Fixture(name, mode, "throw", preload=library) as fixture:
         fixture.go()
         truth = fixture.truth()
         assert truth

@@ -510,6 +510,40 @@ static void test_lying_segment_size(void **state)
 	alloc_sites_release(&s);
 }
 
+static void test_symbol_behind_the_file(void **state)
+{
+	struct alloc_sites s;
+	struct builder b;
+
+	(void)state;
+	begin(&b);
+	add(&b, "malloc", sizeof(b.img), 8);
+	b.img.ph.p_filesz = UINT64_MAX;
+	assert_int_equal(scan(&b, NULL, &s), 0);
+	assert_int_equal(s.count, 0);
+	alloc_sites_release(&s);
+}
+
+/* A sparse file costs its owner nothing; reading its strings would cost memory. */
+static void test_sparse_strings(void **state)
+{
+	const uint64_t size = 300ull << 20;
+	struct alloc_sites s;
+	struct builder b;
+	int fd = memfd_create("object", MFD_CLOEXEC);
+
+	(void)state;
+	begin(&b);
+	add(&b, "malloc", 0x10, 8);
+	b.img.sh[2].sh_size = size - b.img.sh[2].sh_offset;
+	assert_int_equal(write(fd, &b.img, sizeof(b.img)), sizeof(b.img));
+	assert_int_equal(ftruncate(fd, (off_t)size), 0);
+	assert_int_equal(alloc_sites_scan(fd, NULL, &s), 0);
+	assert_int_equal(s.count, 0);
+	alloc_sites_release(&s);
+	close(fd);
+}
+
 static void test_too_many_sites(void **state)
 {
 	const size_t count = 5000;
@@ -684,6 +718,8 @@ int main(void)
 		cmocka_unit_test(test_refuses_foreign),
 		cmocka_unit_test(test_lying_tables),
 		cmocka_unit_test(test_lying_segment_size),
+		cmocka_unit_test(test_symbol_behind_the_file),
+		cmocka_unit_test(test_sparse_strings),
 		cmocka_unit_test(test_too_many_sites),
 		cmocka_unit_test(test_truncated_and_flipped),
 		cmocka_unit_test(test_live_libc),
