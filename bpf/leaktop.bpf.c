@@ -148,6 +148,27 @@ static __always_inline void call_drop(struct task_state *task)
 	task->depth--;
 }
 
+/*
+ * Whether operator new may fail and throw. An unwinder that meets the kernel's
+ * trampoline in place of a return address gives up and ends the program, so
+ * such a call must not be given a return probe (bpf/guard.bpf.c is the better
+ * remedy, where the kernel allows it). Without a limit on the address space a
+ * request fails only if it is huge.
+ */
+#define THROWING_BYTES (64u << 20)
+#define RLIMIT_DATA 2 /* include/uapi/asm-generic/resource.h */
+#define RLIMIT_AS 9
+#define RLIM_INFINITY (~0ull)
+
+static __always_inline bool call_may_throw(__u64 size_bytes)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+
+	return overcommit_never || size_bytes >= THROWING_BYTES ||
+	       BPF_CORE_READ(task, signal, rlim[RLIMIT_AS].rlim_cur) != RLIM_INFINITY ||
+	       BPF_CORE_READ(task, signal, rlim[RLIMIT_DATA].rlim_cur) != RLIM_INFINITY;
+}
+
 /* Fills in a call of an allocation; false if it is outside of -z and -Z. */
 static __always_inline bool begin_alloc(struct pt_regs *ctx, const struct probe_spec *spec,
 					struct call *c)
@@ -157,6 +178,8 @@ static __always_inline bool begin_alloc(struct pt_regs *ctx, const struct probe_
 	arguments_read(ctx, &a);
 	c->size_bytes = requested_bytes(&a, spec);
 	c->pointer = argument(&a, spec->ptr_arg);
+	if (spec->throws && call_may_throw(c->size_bytes))
+		return false;
 	return c->size_bytes >= size_min_bytes && c->size_bytes <= size_max_bytes;
 }
 

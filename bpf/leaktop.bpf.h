@@ -23,6 +23,7 @@ const volatile bool want_stacks = true;
 const volatile bool adopt_all;	  /* -a: a process becomes a target by hitting a probe */
 const volatile bool watch_execs;  /* open targets: report every exec */
 const volatile bool follow_forks = true;
+const volatile bool overcommit_never; /* vm.overcommit_memory is 2: small requests can fail */
 
 /* Bumped by the loader when it takes stack ids back: empties the caches below. */
 __u32 stack_generation = 1;

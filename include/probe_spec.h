@@ -31,6 +31,7 @@ enum probe_op {
 	OP_MREMAP,    /* mremap(old, old_length, new_length, flags) */
 	OP_BRK,       /* brk() or sbrk(): the program break moves */
 	OP_DLOPEN,    /* the dynamic linker's debugger hook: mappings changed */
+	OP_UNWIND,    /* starts to unwind the stack for an exception */
 	OP_COUNT
 };
 
@@ -50,6 +51,7 @@ struct probe_spec {
 	spec_u32 size_arg;  /* 0-5: argument holding the size in bytes, or the element size */
 	spec_u32 count_arg; /* 0-5: number of elements to multiply the size with */
 	spec_u32 ptr_arg;   /* 0-5: old block, freed block or out-parameter */
+	spec_u32 throws;    /* 1: an exception may leave it (see call_may_throw()) */
 	spec_u32 sp_words;  /* 8-byte words pushed between function entry and the probe */
 };
 
@@ -57,7 +59,8 @@ static inline spec_u64 probe_spec_pack(const struct probe_spec *s)
 {
 	return (spec_u64)(s->op & 15) | (spec_u64)(s->domain & 15) << 4 |
 	       (spec_u64)(s->size_arg & 7) << 8 | (spec_u64)(s->count_arg & 7) << 11 |
-	       (spec_u64)(s->ptr_arg & 7) << 14 | (spec_u64)(s->sp_words & 63) << 17;
+	       (spec_u64)(s->ptr_arg & 7) << 14 | (spec_u64)(s->sp_words & 63) << 17 |
+	       (spec_u64)(s->throws & 1) << 23;
 }
 
 static inline void probe_spec_unpack(spec_u64 cookie, struct probe_spec *s)
@@ -68,6 +71,7 @@ static inline void probe_spec_unpack(spec_u64 cookie, struct probe_spec *s)
 	s->count_arg = cookie >> 11 & 7;
 	s->ptr_arg = cookie >> 14 & 7;
 	s->sp_words = cookie >> 17 & 63;
+	s->throws = cookie >> 23 & 1;
 }
 
 #endif

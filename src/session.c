@@ -31,6 +31,7 @@
 #define RESCAN_S 1.0
 /* A program that has not reached its libraries' constructors by then never will. */
 #define COMMAND_STOP_MS 5000
+#define DRAINS_A_SWEEP 16
 /* Ended processes kept for the report of a command; the oldest go first. */
 #define EXITED_MAX 1000
 
@@ -135,6 +136,25 @@ static void bury(struct session *s, struct tracee *t)
 	tracees_remove(s->tracees, t);
 }
 
+/* -O: the objects the user named, mapped already or not. */
+static int add_named_objects(struct session *s, struct tracee *t)
+{
+	for (size_t i = 0; i < s->options->object_count; i++) {
+		const char *path = s->options->objects[i];
+		int err = prober_add_path(s->prober, t->attachments, path);
+
+		if (!err)
+			continue;
+		log_error("-O %s: %s", path,
+			  err == -ENOENT && !access(path, F_OK)
+				  ? "no allocator's functions in it; name their prefix with -S"
+			  : err == -EINVAL ? "not a 64-bit ELF file"
+					   : strerror(-err));
+		return err;
+	}
+	return 0;
+}
+
 /* Makes @pid a target. 0, also when it is one already or is gone. */
 static int target_add(struct session *s, pid_t pid)
 {
@@ -153,8 +173,9 @@ static int target_add(struct session *s, pid_t pid)
 		kernel_slot_release(s->kernel, slot);
 		return 0;
 	}
-	for (size_t i = 0; i < s->options->object_count; i++)
-		prober_add_path(s->prober, t->attachments, s->options->objects[i]);
+	err = add_named_objects(s, t);
+	if (err)
+		return err;
 	probe_all(s, t->attachments, pid);
 	addr_space_refresh(t->addr_space);
 	return 0;
@@ -164,8 +185,9 @@ static int add_matching(pid_t pid, void *arg)
 {
 	int err = target_add(arg, pid);
 
-	if (err == -ENOSPC)
-		log_warn("too many processes: pid %d is not traced", pid);
+	if (err != -ENOSPC)
+		return err;
+	log_warn("too many processes: pid %d is not traced", pid);
 	return 0;
 }
 
@@ -311,9 +333,11 @@ static void find_ended(struct session *s)
 	}
 }
 
+/* Events first: a block of a stack that has not arrived would have no name. */
 static void sweep(struct session *s)
 {
-	kernel_drain(s->kernel, on_event, s);
+	for (int i = 0; i < DRAINS_A_SWEEP && kernel_drain(s->kernel, on_event, s); i++)
+		;
 	find_ended(s);
 	ledger_sweep(s->ledger, (uint64_t)(now_s() * 1e9), s->options->min_age_ms * 1000000);
 }
@@ -450,7 +474,7 @@ static int attach_targets(struct session *s)
 		log_error("%s is not there; nothing to trace", missing);
 		return -ESRCH;
 	}
-	selector_scan(selector, add_matching, s);
+	err = selector_scan(selector, add_matching, s);
 	for (size_t i = 0; i < tracees_count(s->tracees) && !err; i++)
 		err = check_traceable(s, tracees_at(s->tracees, i));
 	if (!err && !tracees_count(s->tracees) && !selector_is_open(selector)) {
@@ -460,7 +484,25 @@ static int attach_targets(struct session *s)
 	return err;
 }
 
-/* Holds the command where its libraries are mapped and none has run yet. */
+/* Holds the command where its libraries are mapped and none has run yet. glibc's
+ * linker comes by its hook twice, before it maps the libraries and after; musl's,
+ * which is the C library itself, once, after. */
+static void hold_at_libraries(struct session *s, struct tracee *t)
+{
+	int stops = !attachments_have_linker(t->attachments)	? 0
+		    : attachments_have_allocator(t->attachments) ? 1
+								 : 2;
+
+	for (int i = 0; i < stops; i++) {
+		kernel_stop_at_dlopen(s->kernel, t->process.pid);
+		if (command_run_to_stop(s->command, COMMAND_STOP_MS) != 1)
+			return;
+		log_debug("held at its libraries: %d objects probed",
+			  probe_all(s, t->attachments, t->process.pid));
+	}
+	addr_space_refresh(t->addr_space);
+}
+
 static int start_command(struct session *s)
 {
 	int err = command_start(s->options->run, &s->command);
@@ -476,13 +518,8 @@ static int start_command(struct session *s)
 	if (err)
 		return err;
 	t = tracees_by_pid(s->tracees, pid);
-	if (t && !attachments_have_allocator(t->attachments)) {
-		kernel_stop_at_dlopen(s->kernel, pid);
-		if (command_run_to_stop(s->command, COMMAND_STOP_MS) == 1) {
-			probe_all(s, t->attachments, pid);
-			addr_space_refresh(t->addr_space);
-		}
-	}
+	if (t)
+		hold_at_libraries(s, t);
 	command_release(s->command);
 	return 0;
 }
@@ -610,6 +647,7 @@ int session_run(struct session *s)
 	if (!err)
 		err = report(s, true);
 	if (err && err != -EPIPE)
-		log_error("cannot write the report: %s", strerror(-err));
+		log_error("cannot write the report to %s: %s",
+			  o->output_path ? o->output_path : "standard output", strerror(-err));
 	return err == -EPIPE ? 0 : err;
 }

@@ -88,7 +88,23 @@ typedef struct {
 	int counter;
 } atomic_t;
 
+/* include/linux/uprobes.h */
+struct return_instance {
+	unsigned long stack; /* address of the hijacked return address */
+	unsigned long orig_ret_vaddr;
+	struct return_instance *next;
+};
+
+struct uprobe_task {
+	struct return_instance *return_instances;
+};
+
+struct rlimit {
+	unsigned long rlim_cur;
+};
+
 struct signal_struct {
+	struct rlimit rlim[16];
 	atomic_t live;
 };
 
@@ -97,6 +113,7 @@ struct task_struct {
 	int tgid;
 	struct mm_struct *mm;
 	struct signal_struct *signal;
+	struct uprobe_task *utask;
 };
 
 struct bpf_raw_tracepoint_args {

@@ -168,8 +168,10 @@ static const char **site_names(struct arena *a, const struct alloc_sites *sites)
 {
 	const char **names = arena_alloc(a, sites->count + 1, sizeof(*names));
 
-	for (size_t i = 0; names && i < sites->count; i++)
-		names[i] = arena_strdup(a, sites->items[i].symbol);
+	for (size_t i = 0, n = 0; names && i < sites->count; i++) {
+		if (sites->items[i].func->spec.op != OP_UNWIND)
+			names[n++] = arena_strdup(a, sites->items[i].symbol);
+	}
 	return names;
 }
 
@@ -188,7 +190,7 @@ static void cover_subject(struct snapshot_builder *b, struct snapshot *s,
 		c->allocator = o->sites.allocator ? o->sites.allocator : "custom";
 		c->functions = site_names(s->arena, &o->sites);
 		c->return_method = b->return_method;
-		s->allocator_count += c->functions != NULL;
+		s->allocator_count += c->functions && c->functions[0];
 	}
 }
 

@@ -2,6 +2,7 @@
 #include "bpf/kernel.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -11,12 +12,16 @@
 #include <bpf/libbpf.h>
 
 #include "base/log.h"
+#include "guard.skel.h"
 #include "leaktop.skel.h"
 
 #define EVENTS_A_DRAIN 4096
 
 struct kernel {
 	struct leaktop_bpf *skel;
+	struct guard_bpf *guard; /* NULL until it is needed */
+	int guard_error;
+	enum probe_method method;
 	struct ring_buffer *ring;
 	struct live_bucket *buckets; /* shared with the BPF programs */
 	size_t bucket_count;
@@ -68,6 +73,19 @@ static void choose_programs(struct leaktop_bpf *skel, const struct kernel_option
 	}
 }
 
+/* Documentation/mm/overcommit-accounting.rst */
+static bool overcommit_is_never(void)
+{
+	int fd = open("/proc/sys/vm/overcommit_memory", O_RDONLY | O_CLOEXEC);
+	char mode = '2'; /* unknown: the safe answer */
+
+	if (fd < 0 || read(fd, &mode, 1) != 1)
+		mode = '2';
+	if (fd >= 0)
+		close(fd);
+	return mode == '2';
+}
+
 static int configure(struct kernel *k, const struct kernel_options *o)
 {
 	struct leaktop_bpf *skel = k->skel;
@@ -83,6 +101,7 @@ static int configure(struct kernel *k, const struct kernel_options *o)
 	skel->rodata->adopt_all = o->all;
 	skel->rodata->watch_execs = o->watch_execs;
 	skel->rodata->follow_forks = o->follow_forks;
+	skel->rodata->overcommit_never = overcommit_is_never();
 	err = bpf_map__set_max_entries(skel->maps.live, (uint32_t)k->bucket_count);
 	if (!err)
 		err = bpf_map__set_max_entries(skel->maps.ring,
@@ -180,6 +199,7 @@ int kernel_open(const struct kernel_options *o, struct kernel **out)
 	if (!k)
 		return -ENOMEM;
 	k->bucket_count = buckets_for(o->max_blocks);
+	k->method = o->method;
 	k->cpu_count = libbpf_num_possible_cpus();
 	k->skel = leaktop_bpf__open();
 	err = k->skel ? configure(k, o) : -errno;
@@ -207,6 +227,7 @@ void kernel_close(struct kernel *k)
 		munmap(k->buckets, k->bucket_count * sizeof(*k->buckets));
 	if (k->stacks)
 		munmap(k->stacks, k->stack_count * sizeof(*k->stacks));
+	guard_bpf__destroy(k->guard);
 	leaktop_bpf__destroy(k->skel);
 	free(k);
 }
@@ -222,9 +243,31 @@ struct bpf_program *kernel_program(const struct kernel *k, enum kernel_program w
 		return k->skel->progs.call_return;
 	case PROGRAM_FREE:
 		return k->skel->progs.free_entry;
+	case PROGRAM_GUARD:
+		return k->guard ? k->guard->progs.unwind_guard : NULL;
 	default:
 		return k->skel->progs.dlopen_hook;
 	}
+}
+
+int kernel_guard_load(struct kernel *k)
+{
+	struct guard_bpf *guard;
+
+	if (k->guard || k->guard_error)
+		return k->guard_error;
+	guard = guard_bpf__open();
+	if (!guard)
+		return k->guard_error = -errno;
+	if (k->method != METHOD_PERF)
+		bpf_program__set_expected_attach_type(guard->progs.unwind_guard,
+						      (enum bpf_attach_type)ATTACH_UPROBE_MULTI);
+	k->guard_error = guard_bpf__load(guard);
+	if (k->guard_error)
+		guard_bpf__destroy(guard);
+	else
+		k->guard = guard;
+	return k->guard_error;
 }
 
 int kernel_event_fd(const struct kernel *k)
@@ -304,7 +347,7 @@ void kernel_stack_release(struct kernel *k, uint32_t stack_id, uint32_t slot, ui
 }
 
 /* True and the block if the slot held still while it was read. */
-static bool slot_read(struct live_bucket *b, int i, struct live_entry *out, uint64_t *key)
+static bool slot_read(struct live_bucket *b, int i, struct live_entry *out, __u64 *key)
 {
 	*key = __atomic_load_n(&b->keys[i], __ATOMIC_ACQUIRE);
 	if (*key == LIVE_KEY_EMPTY || *key == LIVE_KEY_BUSY)
@@ -319,7 +362,7 @@ static bool slot_read(struct live_bucket *b, int i, struct live_entry *out, uint
 void kernel_sweep(struct kernel *k, bool (*fn)(void *arg, const struct live_entry *e), void *arg)
 {
 	struct live_entry entry;
-	uint64_t key;
+	__u64 key;
 
 	for (size_t b = 0; b < k->bucket_count; b++) {
 		for (int i = 0; i < LIVE_SLOTS; i++) {

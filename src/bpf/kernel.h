@@ -41,8 +41,13 @@ enum kernel_program {
 	PROGRAM_RETURN,
 	PROGRAM_FREE,
 	PROGRAM_DLOPEN,
+	PROGRAM_GUARD, /* NULL unless kernel_guard_load() succeeded */
 };
 struct bpf_program *kernel_program(const struct kernel *k, enum kernel_program which);
+
+/* Loads, once, the program that lets exceptions pass through return probes
+ * (bpf/guard.bpf.c). -EPERM where the kernel allows no writing to user memory. */
+int kernel_guard_load(struct kernel *k);
 
 /* Readable when events wait. */
 int kernel_event_fd(const struct kernel *k);

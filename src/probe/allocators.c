@@ -58,6 +58,11 @@ static const struct row rows[] = {
 	BASE_ALLOC("mallocx", 0, NONE), BASE_REALLOC("rallocx", 1, NONE), BASE_FREE("dallocx"),
 	BASE_FREE("sdallocx"),
 
+	/* where exceptions and thread cancellation start to unwind (libgcc, LLVM's libunwind) */
+	ROW("_Unwind_RaiseException", OP_UNWIND, DOMAIN_MALLOC, NONE, NONE, NONE, false),
+	ROW("_Unwind_ForcedUnwind", OP_UNWIND, DOMAIN_MALLOC, NONE, NONE, NONE, false),
+	ROW("_Unwind_Resume_or_Rethrow", OP_UNWIND, DOMAIN_MALLOC, NONE, NONE, NONE, false),
+
 	/* operator new and new[]: plain, nothrow, align_val_t, both */
 	ALLOC("_Znwm", 0, NONE), ALLOC("_ZnwmRKSt9nothrow_t", 0, NONE),
 	ALLOC("_ZnwmSt11align_val_t", 0, NONE),
@@ -156,6 +161,14 @@ const struct alloc_func *alloc_func_find(const char *symbol, const char *extra_p
 	if (!f && extra_prefix)
 		f = find_behind(extra_prefix, symbol);
 	return f;
+}
+
+bool alloc_func_throws(const struct alloc_func *f)
+{
+	bool is_new = strncmp(f->name, "_Zn", 3) == 0 || strstr(f->name, "new");
+
+	/* Nothrow forms call the others and catch: what they let out is no exception. */
+	return is_new && !strstr(f->name, "nothrow") && !strstr(f->name, "skip_new");
 }
 
 unsigned int alloc_func_args(const struct alloc_func *f)

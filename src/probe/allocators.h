@@ -28,6 +28,10 @@ const struct alloc_func *alloc_func_find(const char *symbol, const char *extra_p
 /* Bit i: the probe reads argument i; for plan_probe_args(). */
 unsigned int alloc_func_args(const struct alloc_func *f);
 
+/* Whether an exception can leave the function: it must have no return probe
+ * unless unwinding is guarded (bpf/guard.bpf.c). */
+bool alloc_func_throws(const struct alloc_func *f);
+
 /* One function found in an object: where it is and what it does. */
 struct alloc_site {
 	const struct alloc_func *func;

@@ -15,8 +15,8 @@ struct probe_plan {
 	size_t count;
 };
 
-/* At most: entry or session, return, free, dlopen as multi links; one perf link a probe. */
-#define MULTI_LINKS 4
+/* At most: entry or session, return, free, dlopen, guard as multi links; one perf link a probe. */
+#define MULTI_LINKS 5
 
 struct probe_links {
 	int fds[MULTI_LINKS];
@@ -33,30 +33,45 @@ static bool is_free(const struct probe_spec *spec)
 static void plan_site(struct probe_point *point, const struct alloc_site *site, bool multi_nop)
 {
 	struct probe_spec spec = site->func->spec;
-	enum plan_kind kind = is_free(&spec) ? PLAN_FREE_NULL : PLAN_RETURN;
+	enum plan_kind kind = is_free(&spec)	      ? PLAN_FREE_NULL
+			      : spec.op == OP_UNWIND ? PLAN_ENTRY
+						     : PLAN_RETURN;
 	struct plan plan = plan_probe_args(site->code, site->code_len, site->vaddr, kind,
 					   multi_nop, alloc_func_args(site->func));
 
 	spec.sp_words = plan.sp_words;
+	spec.throws = alloc_func_throws(site->func);
+	point->throws = spec.throws;
 	point->site = site;
 	point->offset = site->offset + plan.offset;
 	point->cookie = probe_spec_pack(&spec);
-	point->program = is_free(&spec) ? PROGRAM_FREE : PROGRAM_SESSION;
+	point->program = is_free(&spec)		? PROGRAM_FREE
+			 : spec.op == OP_UNWIND ? PROGRAM_GUARD
+						: PROGRAM_SESSION;
+
 	point->insn = plan.insn;
 }
 
-static bool takes_back(const struct alloc_site *site)
+/* The order of attaching: before anything else the guard that makes return probes
+ * harmless; then what takes memory back, because a block whose allocation is seen
+ * must not be freed by a function that has no probe yet. */
+enum site_turn {
+	TAKES_BACK,
+	GIVES_OUT,
+};
+
+static enum site_turn turn_of(const struct alloc_site *site)
 {
-	return is_free(&site->func->spec) || site->func->spec.op == OP_REALLOC;
+	enum probe_op op = (enum probe_op)site->func->spec.op;
+
+	return op == OP_FREE || op == OP_REALLOC || op == OP_UNWIND ? TAKES_BACK : GIVES_OUT;
 }
 
-/* What takes memory back is probed first: a block whose allocation is seen must
- * not be freed by a function that has no probe yet. */
 static void add_sites(struct probe_plan *p, const struct alloc_sites *sites, bool multi_nop,
-		      bool taking_back)
+		      enum site_turn turn)
 {
 	for (size_t i = 0; i < sites->count; i++) {
-		if (takes_back(&sites->items[i]) == taking_back)
+		if (turn_of(&sites->items[i]) == turn)
 			plan_site(&p->points[p->count++], &sites->items[i], multi_nop);
 	}
 }
@@ -72,8 +87,8 @@ struct probe_plan *probe_plan_new(const struct alloc_sites *sites, bool multi_no
 		free(p);
 		return NULL;
 	}
-	add_sites(p, sites, multi_nop, true);
-	add_sites(p, sites, multi_nop, false);
+	add_sites(p, sites, multi_nop, TAKES_BACK);
+	add_sites(p, sites, multi_nop, GIVES_OUT);
 	if (sites->dl_debug_offset) {
 		struct probe_point *hook = &p->points[p->count++];
 
@@ -92,6 +107,15 @@ void probe_plan_free(struct probe_plan *p)
 	free(p);
 }
 
+bool probe_plan_guards(const struct probe_plan *p)
+{
+	for (size_t i = 0; i < p->count; i++) {
+		if (p->points[i].program == PROGRAM_GUARD)
+			return true;
+	}
+	return false;
+}
+
 size_t probe_plan_count(const struct probe_plan *p)
 {
 	return p->count;
@@ -102,10 +126,20 @@ const struct probe_point *probe_plan_point(const struct probe_plan *p, size_t i)
 	return &p->points[i];
 }
 
+/* With the guard in place a throw does no harm. */
+static uint64_t point_cookie(const struct probe_point *point, bool guarded)
+{
+	struct probe_spec spec;
+
+	probe_spec_unpack(point->cookie, &spec);
+	spec.throws &= !guarded;
+	return probe_spec_pack(&spec);
+}
+
 /* Attaches all points of one program by one multi link. */
 static int attach_multi(const struct kernel *k, const struct probe_plan *p, const char *path,
 			pid_t pid, enum kernel_program kind, enum kernel_program program,
-			struct probe_links *l)
+			bool guarded, struct probe_links *l)
 {
 	bool session = program == PROGRAM_SESSION;
 	uint64_t *offsets = calloc(p->count, 2 * sizeof(*offsets));
@@ -117,10 +151,11 @@ static int attach_multi(const struct kernel *k, const struct probe_plan *p, cons
 		return -ENOMEM;
 	cookies = offsets + p->count;
 	for (size_t i = 0; i < p->count; i++) {
-		if (p->points[i].program != kind)
+		if (p->points[i].program != kind ||
+		    (p->points[i].throws && !guarded && !session))
 			continue;
 		offsets[n] = p->points[i].offset;
-		cookies[n++] = p->points[i].cookie;
+		cookies[n++] = point_cookie(&p->points[i], guarded);
 	}
 	fd = n ? uprobe_multi_link(bpf_program__fd(kernel_program(k, program)),
 				   session ? ATTACH_UPROBE_SESSION : ATTACH_UPROBE_MULTI,
@@ -136,19 +171,22 @@ static int attach_multi(const struct kernel *k, const struct probe_plan *p, cons
 }
 
 static int attach_by_multi(const struct kernel *k, bool session, const struct probe_plan *p,
-			   const char *path, pid_t pid, struct probe_links *l)
+			   const char *path, pid_t pid, bool guarded, struct probe_links *l)
 {
-	int err = attach_multi(k, p, path, pid, PROGRAM_FREE, PROGRAM_FREE, l);
+	int err = attach_multi(k, p, path, pid, PROGRAM_FREE, PROGRAM_FREE, guarded, l);
+
+	if (!err && guarded)
+		err = attach_multi(k, p, path, pid, PROGRAM_GUARD, PROGRAM_GUARD, guarded, l);
 
 	if (!err && session)
-		err = attach_multi(k, p, path, pid, PROGRAM_SESSION, PROGRAM_SESSION, l);
+		err = attach_multi(k, p, path, pid, PROGRAM_SESSION, PROGRAM_SESSION, guarded, l);
 	/* The return first: an entry without its return would stay "under way". */
 	if (!err && !session)
-		err = attach_multi(k, p, path, pid, PROGRAM_SESSION, PROGRAM_RETURN, l);
+		err = attach_multi(k, p, path, pid, PROGRAM_SESSION, PROGRAM_RETURN, guarded, l);
 	if (!err && !session)
-		err = attach_multi(k, p, path, pid, PROGRAM_SESSION, PROGRAM_ENTRY, l);
+		err = attach_multi(k, p, path, pid, PROGRAM_SESSION, PROGRAM_ENTRY, guarded, l);
 	if (!err)
-		err = attach_multi(k, p, path, pid, PROGRAM_DLOPEN, PROGRAM_DLOPEN, l);
+		err = attach_multi(k, p, path, pid, PROGRAM_DLOPEN, PROGRAM_DLOPEN, guarded, l);
 	return err;
 }
 
@@ -156,7 +194,7 @@ static int attach_perf(const struct kernel *k, const struct probe_point *point,
 		       enum kernel_program program, const char *path, pid_t pid,
 		       struct probe_links *l)
 {
-	LIBBPF_OPTS(bpf_uprobe_opts, opts, .bpf_cookie = point->cookie,
+	LIBBPF_OPTS(bpf_uprobe_opts, opts, .bpf_cookie = point_cookie(point, true),
 		    .retprobe = program == PROGRAM_RETURN);
 	struct bpf_link *link = bpf_program__attach_uprobe_opts(
 		kernel_program(k, program), pid ? pid : -1, path, point->offset, &opts);
@@ -168,7 +206,7 @@ static int attach_perf(const struct kernel *k, const struct probe_point *point,
 }
 
 static int attach_by_perf(const struct kernel *k, const struct probe_plan *p, const char *path,
-			  pid_t pid, struct probe_links *l)
+			  pid_t pid, bool guarded, struct probe_links *l)
 {
 	int err = 0;
 
@@ -178,6 +216,8 @@ static int attach_by_perf(const struct kernel *k, const struct probe_plan *p, co
 	for (size_t i = 0; i < p->count && !err; i++) {
 		const struct probe_point *point = &p->points[i];
 
+		if ((point->throws || point->program == PROGRAM_GUARD) && !guarded)
+			continue;
 		if (point->program != PROGRAM_SESSION) {
 			err = attach_perf(k, point, point->program, path, pid, l);
 			continue;
@@ -190,7 +230,7 @@ static int attach_by_perf(const struct kernel *k, const struct probe_plan *p, co
 }
 
 int probe_attach(const struct kernel *k, enum probe_method method, const struct probe_plan *p,
-		 const char *path, pid_t pid, struct closer *closer, struct probe_links **out)
+		 const char *path, pid_t pid, bool guarded, struct closer *closer, struct probe_links **out)
 {
 	struct probe_links *l = calloc(1, sizeof(*l));
 	int err;
@@ -198,9 +238,9 @@ int probe_attach(const struct kernel *k, enum probe_method method, const struct 
 	if (!l)
 		return -ENOMEM;
 	if (method == METHOD_PERF)
-		err = attach_by_perf(k, p, path, pid, l);
+		err = attach_by_perf(k, p, path, pid, guarded, l);
 	else
-		err = attach_by_multi(k, method == METHOD_SESSION, p, path, pid, l);
+		err = attach_by_multi(k, method == METHOD_SESSION, p, path, pid, guarded, l);
 	if (err) {
 		probe_links_free(l, closer);
 		return err;

@@ -18,7 +18,7 @@
 #define OBJECTS_MAX 65536
 
 struct prober {
-	const struct kernel *kernel;
+	struct kernel *kernel;
 	struct object_table *objects;
 	struct closer *closer;
 	struct prober_options options;
@@ -37,11 +37,12 @@ struct attachments {
 	struct attachments *shared; /* NULL: the probes are our own */
 	struct attachment *items;
 	size_t count, capacity;
+	bool guarded; /* exceptions can pass through return probes */
 	size_t failed;
 	int last_error;
 };
 
-struct prober *prober_new(const struct kernel *k, struct object_table *objects,
+struct prober *prober_new(struct kernel *k, struct object_table *objects,
 			  const struct prober_options *options)
 {
 	struct prober *p = calloc(1, sizeof(*p));
@@ -191,10 +192,35 @@ static bool has_twin(const struct attachments *a, const struct object *o)
 	return false;
 }
 
+/* Attaches what @probes plans; what may throw only with the guard in place. */
+static int attach_links(struct prober *p, struct attachments *a,
+			const struct object_probes *probes, struct probe_links **links)
+{
+	bool guards = probe_plan_guards(probes->plan) && !kernel_guard_load(p->kernel);
+	char path[64];
+	int err;
+
+	/* Our own descriptor of the mapped file: right whatever its name now means. */
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", object_fd(probes->object));
+	err = probe_attach(p->kernel, p->options.method, probes->plan, path, a->pid,
+			   a->guarded || guards, p->closer, links);
+	if (!err) {
+		a->guarded |= guards;
+		if (probe_plan_guards(probes->plan) && !guards && p->options.method != METHOD_SESSION)
+			log_info("pid %d: operator new is not probed: this kernel lets no program "
+				 "repair a stack for exceptions", a->pid);
+		return 0;
+	}
+	log_debug("%s: cannot attach to pid %d: %s", object_path(probes->object), a->pid,
+		  strerror(-err));
+	a->failed++;
+	a->last_error = err;
+	return err;
+}
+
 static int attach(struct prober *p, struct attachments *a, const struct object_probes *probes)
 {
 	struct attachment item = {.probes = probes};
-	char path[64];
 	int err;
 
 	if (a->shared && !has_twin(a->shared, probes->object))
@@ -202,23 +228,14 @@ static int attach(struct prober *p, struct attachments *a, const struct object_p
 	err = grow((void **)&a->items, &a->capacity, a->count, sizeof(*a->items));
 	if (err)
 		return err;
-	if (probes->plan && p->kernel && !a->shared) {
-		/* Our own descriptor of the mapped file: right whatever its name now means. */
-		snprintf(path, sizeof(path), "/proc/self/fd/%d", object_fd(probes->object));
-		err = probe_attach(p->kernel, p->options.method, probes->plan, path, a->pid,
-				   p->closer, &item.links);
-	}
-	if (err) {
-		log_debug("%s: cannot attach to pid %d: %s", object_path(probes->object), a->pid,
-			  strerror(-err));
-		a->failed++;
-		a->last_error = err;
-	}
+	if (probes->plan && p->kernel && !a->shared)
+		err = attach_links(p, a, probes, &item.links);
 	a->items[a->count++] = item;
 	return err;
 }
 
-static int add_object(struct prober *p, struct attachments *a, struct object *object)
+static int add_object(struct prober *p, struct attachments *a, struct object *object,
+		      bool guards_only)
 {
 	const struct object_probes *probes;
 	int err;
@@ -226,6 +243,8 @@ static int add_object(struct prober *p, struct attachments *a, struct object *ob
 	if (has_object(a, object))
 		return 0;
 	err = probes_get(p, object, &probes);
+	if (!err && guards_only && (!probes->plan || !probe_plan_guards(probes->plan)))
+		return 0;
 	if (!err)
 		err = attach(p, a, probes);
 	return err ? err : probes->plan != NULL;
@@ -245,7 +264,7 @@ static int object_of(struct prober *p, pid_t pid, const struct mapping *m, struc
 	return err;
 }
 
-int prober_update(struct prober *p, struct attachments *a, pid_t pid)
+static int update_pass(struct prober *p, struct attachments *a, pid_t pid, bool guards_only)
 {
 	struct object *object;
 	struct maps_iter *it;
@@ -258,11 +277,19 @@ int prober_update(struct prober *p, struct attachments *a, pid_t pid)
 	while ((err = maps_iter_next(it, &m)) == 1) {
 		if (!m.executable || !m.inode || object_of(p, pid, &m, &object))
 			continue;
-		if (add_object(p, a, object) > 0)
+		if (add_object(p, a, object, guards_only) > 0)
 			added++;
 	}
 	maps_iter_free(it);
 	return err < 0 ? err : added;
+}
+
+int prober_update(struct prober *p, struct attachments *a, pid_t pid)
+{
+	int guards = update_pass(p, a, pid, true);
+	int others = guards < 0 ? guards : update_pass(p, a, pid, false);
+
+	return others < 0 ? others : guards + others;
 }
 
 int prober_copy(struct prober *p, const struct attachments *from, struct attachments *to)
@@ -298,7 +325,7 @@ int prober_add_path(struct prober *p, struct attachments *a, const char *path)
 	close(fd);
 	if (err)
 		return err;
-	err = add_object(p, a, object);
+	err = add_object(p, a, object, false);
 	return err < 0 ? err : err ? 0 : -ENOENT;
 }
 
@@ -316,6 +343,15 @@ bool attachments_have_allocator(const struct attachments *a)
 {
 	for (size_t i = 0; i < a->count; i++) {
 		if (a->items[i].probes->sites.has_malloc)
+			return true;
+	}
+	return false;
+}
+
+bool attachments_have_linker(const struct attachments *a)
+{
+	for (size_t i = 0; i < a->count; i++) {
+		if (a->items[i].probes->sites.dl_debug_offset)
 			return true;
 	}
 	return false;

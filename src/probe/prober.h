@@ -32,7 +32,7 @@ struct object_probes {
 };
 
 /* @k and @objects are borrowed. @k may be NULL: then plans are made, not attached. */
-struct prober *prober_new(const struct kernel *k, struct object_table *objects,
+struct prober *prober_new(struct kernel *k, struct object_table *objects,
 			  const struct prober_options *options);
 void prober_free(struct prober *p);
 
@@ -58,6 +58,8 @@ size_t attachments_count(const struct attachments *a);
 const struct object_probes *attachments_at(const struct attachments *a, size_t i);
 /* Whether any of it gives out heap memory. */
 bool attachments_have_allocator(const struct attachments *a);
+/* Whether the dynamic linker will tell of libraries that come. */
+bool attachments_have_linker(const struct attachments *a);
 /* Objects that could not be probed, and why the last one could not. */
 size_t attachments_failed(const struct attachments *a, int *err);
 

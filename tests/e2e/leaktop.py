@@ -279,6 +279,29 @@ def held(report, pid=None):
             if (s["live_bytes"] or s["live_blocks"]) and (pid is None or pid in s["pids"])]
 
 
+def together(*truths):
+    """The truth of several processes of one program: a report joins their equal stacks."""
+    total = {}
+    for truth in truths:
+        for function, row in truth.items():
+            old = total.setdefault(function, {**row, "bytes": 0, "blocks": 0})
+            old["bytes"] += row["bytes"]
+            old["blocks"] = None if row["blocks"] is None else old["blocks"] + row["blocks"]
+    return total
+
+
+def without_hidden(truth):
+    """Without the rows whose blocks libc allocates, for processes where libc does so otherwise."""
+    return truth if STRICT_STACKS else {f: r for f, r in truth.items() if "via" not in r}
+
+
+def assert_total(report, pid, truth):
+    """The process's own totals."""
+    process = next(p for p in report["processes"] if p["pid"] == pid)
+    for key, domain in (("live_bytes", "malloc"), ("mmap_live_bytes", "mmap")):
+        assert process[key] == sum(r["bytes"] for r in truth.values() if r["domain"] == domain)
+
+
 def losses(report):
     """The sum of all counters of things lost."""
     loss = report["loss"]

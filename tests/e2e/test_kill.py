@@ -10,6 +10,7 @@ import pytest
 from leaktop import LIBRARIES, Fixture, Leaktop, wait_until
 
 TIMES = 20
+SECONDS = 30  # as long as that takes
 
 
 def code_of(pid, object_name, symbols, size=64):
@@ -30,7 +31,7 @@ def code_of(pid, object_name, symbols, size=64):
 @pytest.mark.parametrize("method", ["auto", "multi"])
 def test_kill(method, bpf_leftovers):
     symbols = ["malloc", "free", "calloc", "realloc"]
-    with Fixture("churn", "--threads", "4", "--seconds", str(3 * TIMES)) as churn:
+    with Fixture("churn", "--threads", "4", "--seconds", str(SECONDS)) as churn:
         before = code_of(churn.pid, "libc.so.6", symbols)
         churn.go()
         for i in range(TIMES):
@@ -46,7 +47,7 @@ def test_kill(method, bpf_leftovers):
         assert wait_until(lambda: not bpf_leftovers()), f"left: {bpf_leftovers()}"
         assert wait_until(lambda: code_of(churn.pid, "libc.so.6", symbols) == before), \
             "breakpoints are left in the target"
-        said = churn.line(3 * TIMES + 60)
+        said = churn.line(SECONDS + 60)
         assert said and int(said.split()[1]) > 0
         churn.close_stdin()
         assert churn.wait() == 0

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from leaktop import Fixture, Leaktop, assert_true, fixture_path, held, run_leaktop
+from leaktop import Fixture, Leaktop, assert_total, assert_true, fixture_path, held, run_leaktop
 
 REPORT_KEYS = {"version", "time", "elapsed_s", "final", "coverage", "loss", "overhead",
                "processes", "stacks"}
@@ -126,9 +126,7 @@ def test_rss_line_sums():
 
 def test_process_totals_are_the_truth():
     report, truth, pid = leak_report("-T", "1000")
-    process = next(p for p in report["processes"] if p["pid"] == pid)
-    for key, domain in (("live_bytes", "malloc"), ("mmap_live_bytes", "mmap")):
-        assert process[key] == sum(r["bytes"] for r in truth.values() if r["domain"] == domain)
+    assert_total(report, pid, truth)
 
 
 def test_top():
