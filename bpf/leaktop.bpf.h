@@ -145,6 +145,26 @@ struct call {
 	__u32 pad;
 };
 
+struct unwind_cached {
+	__u64 check; /* tag xor data */
+	__u64 data;
+};
+
+#define UNWIND_WINDOW_WORDS 128
+#define UNWIND_FRAME_BYTES_MAX (1u << 20) /* a frame pointer further away is none */
+
+/* The registers of one frame, and the piece of stack around it. */
+struct unwind_state {
+	__u64 ip, sp, bp, bx;
+	__u64 frame;
+	__u64 window_start; /* 0: nothing is copied */
+	__u64 window[UNWIND_WINDOW_WORDS];
+	__u32 slot;
+	__u32 generation;
+	__u32 exact; /* ip is an interrupted instruction, not a return address */
+	__u32 result; /* enum unwind_result */
+};
+
 #define CALLS_MAX 4
 #define STACK_CACHE 16
 
@@ -163,6 +183,7 @@ struct task_state {
 		__u32 domain;
 		__u32 pad;
 	} cache[STACK_CACHE];
+	struct unwind_state unwind;
 	struct event_stack stack;
 };
 

@@ -4,6 +4,7 @@
 #define LEAKTOP_PROCESS_BPF_H
 
 #include "leaktop.bpf.h"
+#include "unwind.bpf.h"
 
 static __always_inline void event_init(struct event *e, __u32 kind, __u32 slot, __u32 tgid)
 {
@@ -62,6 +63,21 @@ static __always_inline __u32 task_slot(struct task_state *task, __u32 tgid)
 	return task->slot;
 }
 
+/* A child's code lies where its parent's does. */
+static __always_inline void space_inherit(__u32 parent_tgid, __u32 slot)
+{
+	struct proc_info *parent = bpf_map_lookup_elem(&procs, &parent_tgid);
+	struct unwind_mappings *space;
+	__u32 from;
+
+	if (!parent)
+		return;
+	from = parent->slot;
+	space = bpf_map_lookup_elem(&unwind_spaces, &from);
+	if (space)
+		bpf_map_update_elem(&unwind_spaces, &slot, space, BPF_ANY);
+}
+
 /* include/trace/events/sched.h: (struct task_struct *parent, struct task_struct *child) */
 SEC("raw_tp/sched_process_fork")
 int on_fork(struct bpf_raw_tracepoint_args *ctx)
@@ -77,6 +93,8 @@ int on_fork(struct bpf_raw_tracepoint_args *ctx)
 	if (!follow_forks || !bpf_map_lookup_elem(&procs, &parent_tgid))
 		return 0;
 	slot = proc_adopt(tgid);
+	if (slot)
+		space_inherit(parent_tgid, slot);
 	if (slot)
 		process_event(EVENT_FORK, slot, tgid, parent_tgid);
 	return 0;

@@ -15,6 +15,7 @@
 
 #include "leaktop.bpf.h"
 #include "process.bpf.h"
+#include "unwind.bpf.h"
 
 /* One step of a multiply-xorshift hash (constants of MurmurHash3's finalizer). */
 static __always_inline __u64 hash_step(__u64 hash, __u64 value)
@@ -23,23 +24,43 @@ static __always_inline __u64 hash_step(__u64 hash, __u64 value)
 	return hash ^ hash >> 32;
 }
 
-static __always_inline void stack_capture(void *ctx, struct event_stack *s)
+#if defined(__TARGET_ARCH_x86)
+static __always_inline void stack_capture(void *ctx, struct task_state *task)
 {
-	long bytes;
+	struct unwind_state *u = &task->unwind;
+	struct event_stack *s = &task->stack;
 	__u64 hash = 0;
-	__u32 n;
+	__u32 n = 0;
+	int done;
 
-	s->flags = 0;
-	bytes = bpf_get_stack(ctx, s->frames, sizeof(s->frames), BPF_F_USER_STACK);
-	n = bytes > 0 ? (__u32)bytes / 8 : 0;
+	unwind_begin(u, ctx, task->slot);
+	for (__u32 i = 0; i < STACK_FRAMES_MAX; i++) {
+		done = unwind_step(u);
+		if (done == 2 && i)
+			break;
+		s->frames[i] = u->frame;
+		hash = hash_step(hash, u->frame);
+		n = i + 1;
+		if (done)
+			break;
+	}
+	s->hash = hash;
+	s->frame_count = n;
+	s->result = u->result;
+}
+#else
+/* No tables for this architecture yet: the kernel's walk along frame pointers. */
+static __always_inline void stack_capture(void *ctx, struct task_state *task)
+{
+	struct event_stack *s = &task->stack;
+	long bytes = bpf_get_stack(ctx, s->frames, sizeof(s->frames), BPF_F_USER_STACK);
+	__u32 n = bytes > 0 ? (__u32)bytes / 8 : 0;
+	__u64 hash = 0;
+
+	s->result = n >= STACK_FRAMES_MAX ? UNWIND_DEPTH : n > 1 ? UNWIND_COMPLETE : UNWIND_NO_FRAME;
 	if (n <= 1) {
 		s->frames[0] = PT_REGS_IP((struct pt_regs *)ctx);
-		s->flags = STACK_CUT_FAILED;
 		n = 1;
-	}
-	if (n >= STACK_FRAMES_MAX) {
-		s->flags = STACK_CUT_DEPTH;
-		n = STACK_FRAMES_MAX;
 	}
 	for (__u32 i = 0; i < STACK_FRAMES_MAX; i++) {
 		if (i >= n)
@@ -49,6 +70,7 @@ static __always_inline void stack_capture(void *ctx, struct event_stack *s)
 	s->hash = hash;
 	s->frame_count = n;
 }
+#endif
 
 /* Gives a stack that nobody has seen a number and sends it. */
 static __noinline __u32 stack_announce(struct task_state *task, __u32 tgid)
@@ -77,9 +99,6 @@ static __noinline __u32 stack_announce(struct task_state *task, __u32 tgid)
 		count(COUNT_STACK_LOST);
 		return STACK_ID_UNKNOWN;
 	}
-	count(COUNT_STACKS);
-	if (s->flags)
-		count(COUNT_STACKS_CUT);
 	if (!bpf_map_update_elem(&stack_table, &key, &id, BPF_NOEXIST))
 		return id;
 	/* Another thread announced it meanwhile, or the table is full: our number
@@ -96,11 +115,12 @@ static __always_inline __u32 stack_id_of(void *ctx, struct task_state *task, __u
 	struct stack_key key = {};
 
 	if (want_stacks) {
-		stack_capture(ctx, s);
+		stack_capture(ctx, task);
+		count(COUNT_UNWIND + (s->result & (UNWIND_RESULTS_MAX - 1)));
 	} else {
 		s->hash = 1;
 		s->frame_count = 0;
-		s->flags = 0;
+		s->result = 0;
 	}
 	cached = (s->hash ^ domain) & (STACK_CACHE - 1);
 	if (task->cache[cached].hash == s->hash && task->cache[cached].domain == domain &&

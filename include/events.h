@@ -11,6 +11,8 @@
 #include <linux/types.h>
 #endif
 
+#include "unwind_maps.h"
+
 #define STACK_FRAMES_MAX 127
 #define STACK_ID_UNKNOWN 0u /* the stack could not be recorded; ids start at 1 */
 
@@ -32,18 +34,13 @@ struct event {
 	__u64 time_ns;	  /* CLOCK_MONOTONIC */
 };
 
-enum {
-	STACK_CUT_DEPTH = 1 << 0,  /* deeper than STACK_FRAMES_MAX */
-	STACK_CUT_FAILED = 1 << 1, /* only the caller is known */
-};
-
 struct event_stack {
 	struct event head;
 	__u64 hash;
 	__u32 stack_id;
 	__u32 domain; /* enum probe_domain */
 	__u32 frame_count;
-	__u32 flags;
+	__u32 result; /* enum unwind_result */
 	__u64 frames[STACK_FRAMES_MAX]; /* return addresses, innermost first; cut to frame_count */
 };
 
@@ -70,9 +67,8 @@ enum counter {
 	COUNT_RING_FULL,      /* ring buffer reservations that failed */
 	COUNT_MISSED_FREE,    /* blocks replaced by a new one at their address */
 	COUNT_PROCESS_LOST,   /* process events that could not be sent */
-	COUNT_STACKS,	      /* stacks captured */
-	COUNT_STACKS_CUT,     /* of these, incomplete */
-	COUNTERS
+	COUNT_UNWIND,	      /* stacks captured, by enum unwind_result */
+	COUNTERS = COUNT_UNWIND + UNWIND_RESULTS_MAX
 };
 
 _Static_assert(sizeof(struct event) == 24, "event is an interface");

@@ -25,6 +25,7 @@
 #include "target/command.h"
 #include "target/selector.h"
 #include "tracees.h"
+#include "unwind/unwinder.h"
 
 #define DEFAULT_INTERVAL_S 5.0
 /* Open targets are looked for this often, beside the events that announce most of them. */
@@ -42,6 +43,7 @@ struct session {
 	struct symbolizer *symbolizer;
 	struct prober *prober;
 	struct ledger *ledger;
+	struct unwinder *unwinder;
 	struct snapshot_builder *builder;
 	struct tracees *tracees;
 	struct attachments *everywhere; /* -a: the probes of all processes */
@@ -81,6 +83,13 @@ static struct attachments *attachments_for(struct session *s, pid_t pid)
 			     : attachments_new(s->prober, pid);
 }
 
+/* Where its code lies now, for unwinding and for naming. */
+static void learn_mappings(struct session *s, struct tracee *t)
+{
+	if (!addr_space_refresh(t->addr_space))
+		unwinder_update(s->unwinder, t->slot, t->addr_space);
+}
+
 /* Opens the accounts of a process that has a slot. NULL: gone or out of memory. */
 static struct tracee *tracee_open(struct session *s, pid_t pid, uint32_t slot)
 {
@@ -94,7 +103,7 @@ static struct tracee *tracee_open(struct session *s, pid_t pid, uint32_t slot)
 	t = tracees_add(s->tracees, &process, slot, attachments_for(s, pid), as);
 	if (!t || ledger_process_open(s->ledger, slot, pid, t->addr_space))
 		return NULL;
-	addr_space_refresh(t->addr_space);
+	learn_mappings(s, t);
 	return t;
 }
 
@@ -133,6 +142,7 @@ static int check_traceable(const struct session *s, const struct tracee *t)
 static void bury(struct session *s, struct tracee *t)
 {
 	ledger_process_bury(s->ledger, t->slot);
+	unwinder_forget(s->unwinder, t->slot);
 	tracees_remove(s->tracees, t);
 }
 
@@ -176,8 +186,8 @@ static int target_add(struct session *s, pid_t pid)
 	err = add_named_objects(s, t);
 	if (err)
 		return err;
-	probe_all(s, t->attachments, pid);
-	addr_space_refresh(t->addr_space);
+	if (probe_all(s, t->attachments, pid) > 0)
+		learn_mappings(s, t);
 	return 0;
 }
 
@@ -225,6 +235,7 @@ static void bury_unknown(struct session *s, uint32_t slot)
 {
 	if (!ledger_process_open(s->ledger, slot, 0, NULL))
 		ledger_process_bury(s->ledger, slot);
+	unwinder_forget(s->unwinder, slot);
 }
 
 /* A new program in an old process: new slot, new ledger, new probes. The old
@@ -282,8 +293,10 @@ static void on_event(void *arg, const struct event *e, size_t size)
 		break;
 	case EVENT_DLOPEN:
 		t = tracees_by_slot(s->tracees, e->proc);
-		if (t && probe_all(s, t->attachments, t->process.pid) > 0)
-			addr_space_refresh(t->addr_space);
+		if (t) {
+			learn_mappings(s, t);
+			probe_all(s, t->attachments, t->process.pid);
+		}
 		break;
 	case EVENT_CGROUP:
 		consider(s, (pid_t)e->pid);
@@ -436,7 +449,9 @@ static int open_kernel(struct session *s)
 	s->ledger = ledger_new(s->kernel);
 	s->builder = snapshot_builder_new(s->kernel, s->ledger, s->symbolizer,
 					  method == METHOD_SESSION ? "session" : "uretprobe");
-	return s->prober && s->ledger && s->builder ? 0 : -ENOMEM;
+	if (!s->prober || !s->ledger || !s->builder)
+		return -ENOMEM;
+	return unwinder_new(s->kernel, &s->unwinder);
 }
 
 static int open_modules(struct session *s)
@@ -497,10 +512,10 @@ static void hold_at_libraries(struct session *s, struct tracee *t)
 		kernel_stop_at_dlopen(s->kernel, t->process.pid);
 		if (command_run_to_stop(s->command, COMMAND_STOP_MS) != 1)
 			return;
+		learn_mappings(s, t);
 		log_debug("held at its libraries: %d objects probed",
 			  probe_all(s, t->attachments, t->process.pid));
 	}
-	addr_space_refresh(t->addr_space);
 }
 
 static int start_command(struct session *s)
@@ -567,6 +582,7 @@ void session_close(struct session *s)
 	attachments_free(s->everywhere);
 	snapshot_builder_free(s->builder);
 	ledger_free(s->ledger);
+	unwinder_free(s->unwinder);
 	prober_free(s->prober);
 	kernel_close(s->kernel);
 	symbolizer_free(s->symbolizer);

@@ -172,7 +172,7 @@ static void locate_frames(struct ledger_process *p, struct ledger_stack *s,
 		}
 		if (err && i) {
 			s->frame_count = i;
-			s->cut |= STACK_CUT_FAILED;
+			s->result = UNWIND_NO_MAPPING;
 			return;
 		}
 		f->address = addresses[i];
@@ -202,7 +202,7 @@ static void stack_arrived(struct ledger *l, const struct event_stack *e, size_t 
 	s->slot = e->head.proc;
 	s->hash = e->hash;
 	s->domain = e->domain < DOMAIN_COUNT ? (enum probe_domain)e->domain : DOMAIN_MALLOC;
-	s->cut = e->flags;
+	s->result = e->result;
 	s->frame_count = n;
 	s->oldest_birth_ns = UINT64_MAX;
 	locate_frames(p, s, (const uint64_t *)e->frames, e->head.time_ns);

@@ -38,7 +38,7 @@ struct ledger_stack {
 	uint64_t hash;	    /* the kernel side's, over addresses */
 	uint64_t merged_id; /* over builds and offsets: equal across processes and runs */
 	enum probe_domain domain;
-	uint32_t cut; /* STACK_CUT_* */
+	uint32_t result; /* enum unwind_result */
 	struct frame_ref *frames;
 	size_t frame_count;
 	/* As of the last sweep: */

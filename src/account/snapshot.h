@@ -28,6 +28,11 @@ struct coverage_allocator {
 	const char *return_method; /* "session" or "uretprobe" */
 };
 
+struct snapshot_unwind_error {
+	const char *name; /* as in JSON */
+	uint64_t count;	  /* of allocations */
+};
+
 struct snapshot_loss {
 	uint64_t alloc_events;	/* allocations that could not be recorded */
 	uint64_t free_events;	/* frees that could not be recorded */
@@ -35,6 +40,8 @@ struct snapshot_loss {
 	uint64_t live_map_full_bytes;
 	uint64_t stacks;       /* blocks whose stack could not be recorded */
 	uint64_t ring_full;    /* times the ring buffer had no room (retried later) */
+	struct snapshot_unwind_error unwind_errors[16];
+	size_t unwind_error_count;
 	uint64_t missed_frees; /* blocks whose address was given out again: they were freed unseen */
 };
 

@@ -16,6 +16,7 @@
 #include "probe/prober.h"
 #include "sym/object.h"
 #include "target/process.h"
+#include "unwind/unwinder.h"
 
 struct snapshot_builder {
 	const struct kernel *kernel;
@@ -81,6 +82,24 @@ static void fill_loss(struct snapshot *s, const uint64_t counters[COUNTERS])
 	s->loss.stacks = counters[COUNT_STACK_LOST];
 	s->loss.ring_full = counters[COUNT_RING_FULL];
 	s->loss.missed_frees = counters[COUNT_MISSED_FREE];
+}
+
+static void fill_unwinding(struct snapshot *s, const uint64_t counters[COUNTERS])
+{
+	uint64_t total = 0;
+
+	for (uint32_t i = 0; i < UNWIND_RESULTS; i++) {
+		uint64_t n = counters[COUNT_UNWIND + i];
+		const char *name = unwind_result_name(i);
+
+		total += n;
+		if (n && name)
+			s->loss.unwind_errors[s->loss.unwind_error_count++] =
+				(struct snapshot_unwind_error){name, n};
+	}
+	s->stacks_complete_pct =
+		total ? 100.0 * (double)counters[COUNT_UNWIND + UNWIND_COMPLETE] / (double)total
+		      : NAN;
 }
 
 static void fill_overhead(struct snapshot_builder *b, struct snapshot *s, double now_s,
@@ -340,9 +359,9 @@ struct snapshot *snapshot_build(struct snapshot_builder *b, const struct snapsho
 	s->time_s = clock_s(CLOCK_REALTIME);
 	s->elapsed_s = now_s - b->start_s;
 	s->final = request->final;
-	s->stacks_complete_pct = NAN; /* frame pointers do not tell where a stack really ends */
 	kernel_counters(b->kernel, counters);
 	fill_loss(s, counters);
+	fill_unwinding(s, counters);
 	fill_overhead(b, s, now_s, counters[COUNT_HITS]);
 	if (fill_processes(b, s, subjects, subject_count) ||
 	    fill_coverage(b, s, subjects, subject_count) || fill_stacks(b, s, request) ||

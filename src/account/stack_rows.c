@@ -12,6 +12,7 @@
 #include "base/arena.h"
 #include "sym/object.h"
 #include "sym/symbolizer.h"
+#include "unwind/unwinder.h"
 
 #define INLINE_MAX 16
 #define UNKNOWN_STACK_ID 1 /* merged id of blocks whose stack was not recorded */
@@ -203,13 +204,7 @@ static int name_frames(struct arena *a, struct symbolizer *sym, const struct led
 
 static const char *why_cut(const struct ledger_stack *s)
 {
-	if (!s)
-		return "the stack could not be recorded";
-	if (s->cut & STACK_CUT_DEPTH)
-		return "deeper than 127 frames";
-	if (s->cut & STACK_CUT_FAILED)
-		return "no frame pointers further up";
-	return NULL;
+	return s ? unwind_result_text(s->result) : "the stack could not be recorded";
 }
 
 static int publish(const struct rows *r, struct symbolizer *sym, struct snapshot *s, size_t top,

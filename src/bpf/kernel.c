@@ -270,6 +270,18 @@ int kernel_guard_load(struct kernel *k)
 	return k->guard_error;
 }
 
+int kernel_map_fd(const struct kernel *k, enum kernel_map which)
+{
+	switch (which) {
+	case MAP_UNWIND_RULES:
+		return bpf_map__fd(k->skel->maps.unwind_rules);
+	case MAP_UNWIND_TABLES:
+		return bpf_map__fd(k->skel->maps.unwind_tables);
+	default:
+		return bpf_map__fd(k->skel->maps.unwind_spaces);
+	}
+}
+
 int kernel_event_fd(const struct kernel *k)
 {
 	return ring_buffer__epoll_fd(k->ring);

@@ -49,6 +49,14 @@ struct bpf_program *kernel_program(const struct kernel *k, enum kernel_program w
  * (bpf/guard.bpf.c). -EPERM where the kernel allows no writing to user memory. */
 int kernel_guard_load(struct kernel *k);
 
+/* Maps for unwind_store.h. */
+enum kernel_map {
+	MAP_UNWIND_RULES,
+	MAP_UNWIND_TABLES,
+	MAP_UNWIND_SPACES,
+};
+int kernel_map_fd(const struct kernel *k, enum kernel_map which);
+
 /* Readable when events wait. */
 int kernel_event_fd(const struct kernel *k);
 /* Hands waiting events to @fn, some thousands at most, so that events that keep

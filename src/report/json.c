@@ -100,6 +100,8 @@ static void field_loss(struct json_writer *w, const struct snapshot_loss *loss)
 	json_field_u64(w, "missed_frees", loss->missed_frees);
 	json_key(w, "unwind_errors");
 	json_object_begin(w);
+	for (size_t i = 0; i < loss->unwind_error_count; i++)
+		json_field_u64(w, loss->unwind_errors[i].name, loss->unwind_errors[i].count);
 	json_object_end(w);
 	json_object_end(w);
 }

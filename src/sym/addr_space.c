@@ -266,3 +266,18 @@ int addr_space_find(const struct addr_space *as, uint64_t address, struct addr_l
 	*out = found;
 	return 0;
 }
+
+size_t addr_space_count(const struct addr_space *as)
+{
+	return as->regions.count;
+}
+
+void addr_space_at(const struct addr_space *as, size_t i, uint64_t *start, uint64_t *end,
+		   struct addr_location *where)
+{
+	const struct region *region = &as->regions.items[i];
+
+	*start = region->start;
+	*end = region->end;
+	addr_space_find(as, region->start, where);
+}

@@ -6,6 +6,7 @@
 #ifndef LEAKTOP_ADDR_SPACE_H
 #define LEAKTOP_ADDR_SPACE_H
 
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -26,6 +27,12 @@ struct addr_location {
 	uint64_t vaddr;	       /* ELF virtual address in @object */
 	const char *name; /* path, "[vdso]", "[heap]", "[anon]"; lives with the address space */
 };
+
+/* The mappings, sorted by address. */
+size_t addr_space_count(const struct addr_space *as);
+/* @where tells of the mapping's first byte. */
+void addr_space_at(const struct addr_space *as, size_t i, uint64_t *start, uint64_t *end,
+		   struct addr_location *where);
 
 /* 0, or -ENOENT if nothing executable is known there (then a refresh may help). */
 int addr_space_find(const struct addr_space *as, uint64_t address, struct addr_location *out);

@@ -1,0 +1,328 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Walks a user stack by the tables that the loader compiled from the objects'
+ * call frame information, frame pointer or not.
+ *
+ * Two things make it cheap. A cache holds the rule for a pc (a rule fits in 64
+ * bits, so the cached entry is all there is to read), and the stack is copied in
+ * pieces of 1 KiB instead of word by word. The cache is lock-free: an entry is
+ * {tag xor data, data}, so one that two CPUs wrote at once matches no tag.
+ *
+ * Look-ups are global functions with scalar arguments, which the verifier checks
+ * once instead of along every path that leads to them.
+ */
+#ifndef LEAKTOP_UNWIND_BPF_H
+#define LEAKTOP_UNWIND_BPF_H
+
+#include "leaktop.bpf.h"
+#include "unwind_maps.h"
+#include "unwind_table.h"
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, UNWIND_RULES_MAX + 1);
+	__type(key, __u32);
+	__type(value, __u64); /* struct unwind_rule */
+} unwind_rules SEC(".maps");
+
+struct unwind_words {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE | BPF_F_INNER_MAP);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64); /* two words: an element takes 8 bytes in any case */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, UNWIND_TABLES_MAX);
+	__type(key, __u32);
+	__array(values, struct unwind_words);
+} unwind_tables SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 32768);
+	__type(key, __u32); /* slot */
+	__type(value, struct unwind_mappings);
+} unwind_spaces SEC(".maps");
+
+#define UNWIND_CACHE_BITS 14
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1 << UNWIND_CACHE_BITS);
+	__type(key, __u32);
+	__type(value, struct unwind_cached);
+} unwind_cache SEC(".maps");
+
+/* Answers beside rules; no compiled rule has these kinds. */
+#define RULE_FRAME_POINTER 0xf0ull
+#define RULE_NO_MAPPING 0xe0ull
+#define RULE_NOT_READY 0xd0ull
+
+/* Word @i of table @table; 0 outside. */
+static __always_inline __u32 table_word(void *words, __u32 i)
+{
+	__u32 element = i / 2;
+	__u64 *pair = bpf_map_lookup_elem(words, &element);
+
+	if (!pair)
+		return 0;
+	return i & 1 ? *pair >> 32 : (__u32)*pair;
+}
+
+/* The rule for table-relative address @at of @table. */
+__noinline __u64 table_rule(__u32 table, __u64 at)
+{
+	void *words = bpf_map_lookup_elem(&unwind_tables, &table);
+	__u32 block = at >> UNWIND_BLOCK_BITS, limit = unwind_row_limit(at), blocks, low, high, id;
+	__u64 *rule;
+
+	if (!words)
+		return RULE_FRAME_POINTER;
+	blocks = table_word(words, 0);
+	if (block >= blocks)
+		return 0;
+	low = table_word(words, UNWIND_TABLE_HEAD + block);
+	high = table_word(words, UNWIND_TABLE_HEAD + block + 1);
+	/* A row stands at the block's first byte, so there is one to find. */
+	for (int i = 0; i < 17; i++) {
+		__u32 middle = low + (high - low) / 2;
+
+		if (high - low < 2)
+			break;
+		if (table_word(words, UNWIND_TABLE_HEAD + blocks + 1 + middle) <= limit)
+			low = middle;
+		else
+			high = middle;
+	}
+	id = unwind_row_rule(table_word(words, UNWIND_TABLE_HEAD + blocks + 1 + low));
+	rule = bpf_map_lookup_elem(&unwind_rules, &id);
+	return rule ? *rule : 0;
+}
+
+/* The rule for @pc in the process of @slot, from its mappings and tables. */
+__noinline __u64 find_rule(__u32 slot, __u64 pc)
+{
+	struct unwind_mappings *space = bpf_map_lookup_elem(&unwind_spaces, &slot);
+	struct unwind_mapping *m;
+	__u32 low = 0, high;
+
+	if (!space)
+		return RULE_NOT_READY;
+	high = space->count;
+	for (int i = 0; i < 10; i++) {
+		__u32 middle = (low + (high - low) / 2) & (UNWIND_MAPPINGS_MAX - 1);
+
+		if (low >= high)
+			break;
+		if (space->items[middle].end <= pc)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	low &= UNWIND_MAPPINGS_MAX - 1;
+	m = &space->items[low];
+	if (low >= space->count || pc < m->start || pc >= m->end)
+		return RULE_NO_MAPPING;
+	return m->table ? table_rule(m->table, pc - m->base) : RULE_FRAME_POINTER;
+}
+
+static __always_inline __u64 cached_rule(const struct unwind_state *u, __u64 pc)
+{
+	__u64 tag = (pc | (__u64)u->slot << 48) ^ (__u64)u->generation * 0x9e3779b97f4a7c15ull;
+	__u32 at = tag * 0x9e3779b97f4a7c15ull >> (64 - UNWIND_CACHE_BITS);
+	struct unwind_cached *c = bpf_map_lookup_elem(&unwind_cache, &at);
+	__u64 data, rule;
+
+	if (!c)
+		return 0;
+	data = *(volatile __u64 *)&c->data;
+	if ((*(volatile __u64 *)&c->check ^ data) == tag)
+		return data;
+	rule = find_rule(u->slot, pc);
+	if (rule != RULE_NO_MAPPING && rule != RULE_NOT_READY) {
+		*(volatile __u64 *)&c->data = rule;
+		*(volatile __u64 *)&c->check = rule ^ tag;
+	}
+	return rule;
+}
+
+/* Eight bytes of the stack, from the window or through a new one. */
+static __always_inline bool stack_word(struct unwind_state *u, __u64 address, __u64 *out)
+{
+	__u64 at = address - u->window_start;
+
+	if (at > sizeof(u->window) - 8 || at & 7) {
+		/* The words of a frame are read downwards from its return address. */
+		u->window_start = address - 16 * 8;
+		if (bpf_probe_read_user(u->window, sizeof(u->window), (void *)u->window_start)) {
+			u->window_start = 0;
+			return !bpf_probe_read_user(out, sizeof(*out), (void *)address);
+		}
+		at = 16 * 8;
+	}
+	*out = u->window[at >> 3 & (UNWIND_WINDOW_WORDS - 1)];
+	return true;
+}
+
+/* The caller's value of a preserved register; false if its memory cannot be read.
+ * A lost one is 0, which no rule can use by mistake: it lies below every stack. */
+static __always_inline bool restore(struct unwind_state *u, __u8 slot, __u64 cfa, __u64 *reg)
+{
+	if (slot == UNWIND_SLOT_SAME)
+		return true;
+	if (slot == UNWIND_SLOT_LOST) {
+		*reg = 0;
+		return true;
+	}
+	if (slot <= UNWIND_SLOT_CFA_MAX)
+		return stack_word(u, cfa - 8 * (__u64)slot, reg);
+	return stack_word(u, u->bp - 8 * (__u64)(slot - UNWIND_SLOT_RBP), reg);
+}
+
+static __always_inline int unwind_stop(struct unwind_state *u, __u32 result)
+{
+	u->result = result;
+	return 1;
+}
+
+/* The interrupted function's registers, from the frame the kernel made. */
+static __always_inline int unwind_signal(struct unwind_state *u)
+{
+	__u64 frame = u->sp;
+
+	if (!stack_word(u, frame + UNWIND_SIGNAL_RBP, &u->bp) ||
+	    !stack_word(u, frame + UNWIND_SIGNAL_RBX, &u->bx) ||
+	    !stack_word(u, frame + UNWIND_SIGNAL_RIP, &u->ip) ||
+	    !stack_word(u, frame + UNWIND_SIGNAL_RSP, &u->sp))
+		return unwind_stop(u, UNWIND_STACK_READ);
+	u->exact = 1;
+	return 0;
+}
+
+static __always_inline int unwind_frame_pointer(struct unwind_state *u)
+{
+	__u64 frame = u->bp;
+
+	if (!frame)
+		return unwind_stop(u, UNWIND_COMPLETE); /* as the ABI marks the outermost frame */
+	if (frame < u->sp || frame - u->sp > UNWIND_FRAME_BYTES_MAX || frame & 7)
+		return unwind_stop(u, UNWIND_NO_FRAME);
+	if (!stack_word(u, frame + 8, &u->ip) || !stack_word(u, frame, &u->bp))
+		return unwind_stop(u, UNWIND_STACK_READ);
+	u->sp = frame + 16;
+	u->exact = 0;
+	return 0;
+}
+
+static __always_inline bool register_value(const struct unwind_state *u, __u32 reg, __u64 *out)
+{
+	if (reg == UNWIND_RSP)
+		*out = u->sp;
+	else if (reg == UNWIND_RBP)
+		*out = u->bp;
+	else if (reg == UNWIND_RBX)
+		*out = u->bx;
+	else
+		return false;
+	return true;
+}
+
+/* The canonical frame address by @rule. */
+static __always_inline bool rule_cfa(struct unwind_state *u, __u64 rule, __u64 *cfa)
+{
+	__u32 kind = (rule & 0xff) >> 4, arg = rule >> 24 & 0xff;
+	__u64 at;
+
+	if (!register_value(u, rule & 15, &at)) {
+		u->result = UNWIND_REGISTER;
+		return false;
+	}
+	at += (__s64)rule >> 32;
+	if (kind == UNWIND_CFA_PLT && (u->ip & 15) >= arg)
+		at += 8;
+	if (kind == UNWIND_CFA_DEREF) {
+		if (!stack_word(u, at, &at)) {
+			u->result = UNWIND_STACK_READ;
+			return false;
+		}
+		at += 8 * (__u64)arg;
+	}
+	*cfa = at;
+	return true;
+}
+
+/* Goes on to the caller. 0, or 1 and u->result when there is none to go to. */
+static __always_inline int unwind_caller(struct unwind_state *u, __u64 rule)
+{
+	__u64 cfa, bp = u->bp, bx = u->bx;
+
+	if (!rule_cfa(u, rule, &cfa))
+		return 1;
+	if (cfa <= u->sp || cfa & 7)
+		return unwind_stop(u, UNWIND_STACK_ORDER);
+	if (!stack_word(u, cfa - 8, &u->ip) || !restore(u, rule >> 8 & 0xff, cfa, &bp) ||
+	    !restore(u, rule >> 16 & 0xff, cfa, &bx))
+		return unwind_stop(u, UNWIND_STACK_READ);
+	u->bp = bp;
+	u->bx = bx;
+	u->sp = cfa;
+	u->exact = 0;
+	return 0;
+}
+
+/*
+ * One frame: u->frame is its address for the report, one above the pc to look
+ * up. 0: go on; 1: this was the last; 2: this is none, the one before was.
+ */
+__noinline int unwind_step(struct unwind_state *u)
+{
+	__u64 rule, pc;
+
+	if (!u)
+		return 2;
+	pc = u->exact ? u->ip : u->ip - 1;
+	u->frame = pc + 1;
+	rule = cached_rule(u, pc);
+	if (rule == RULE_NO_MAPPING) {
+		u->result = u->ip ? UNWIND_NO_MAPPING : UNWIND_COMPLETE;
+		return 2;
+	}
+	if (rule == RULE_NOT_READY)
+		return unwind_stop(u, UNWIND_NOT_READY);
+	if (rule == RULE_FRAME_POINTER)
+		return unwind_frame_pointer(u);
+	switch ((rule & 0xff) >> 4) {
+	case UNWIND_CFA_END:
+		return unwind_stop(u, UNWIND_COMPLETE);
+	case UNWIND_CFA_UNKNOWN:
+		return unwind_stop(u, u->bp ? UNWIND_NO_RULE : UNWIND_COMPLETE);
+	case UNWIND_CFA_SIGNAL:
+		return unwind_signal(u);
+	default:
+		return unwind_caller(u, rule);
+	}
+}
+
+#if defined(__TARGET_ARCH_x86)
+static __always_inline void unwind_begin(struct unwind_state *u, struct pt_regs *regs, __u32 slot)
+{
+	struct unwind_mappings *space = bpf_map_lookup_elem(&unwind_spaces, &slot);
+
+	u->ip = regs->ip;
+	u->sp = regs->sp;
+	u->bp = regs->bp;
+	u->bx = regs->bx;
+	u->slot = slot;
+	u->generation = space ? space->generation : 0;
+	u->exact = 0;
+	u->result = UNWIND_DEPTH;
+	u->window_start = 0;
+}
+#endif
+
+#endif

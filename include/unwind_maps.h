@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What the BPF unwinder knows about a process: its executable mappings, sorted,
+ * each with the table (unwind_table.h) of the object behind it.
+ *
+ * The table of an object is one BPF array of 32-bit words, two an element, the
+ * lower half first:
+ *	block count, row count, first_row[block count + 1], rows[row count]
+ */
+#ifndef LEAKTOP_UNWIND_MAPS_H
+#define LEAKTOP_UNWIND_MAPS_H
+
+#ifndef __VMLINUX_H__
+#include <linux/types.h>
+#endif
+
+#define UNWIND_MAPPINGS_MAX 512 /* a power of two */
+#define UNWIND_TABLES_MAX 4096
+#define UNWIND_TABLE_HEAD 2 /* words before first_row */
+
+struct unwind_mapping {
+	__u64 start, end;
+	__u64 base;  /* address - base: what the table is indexed by */
+	__u32 table; /* 0: none, follow the frame pointer */
+	__u32 pad;
+};
+
+struct unwind_mappings {
+	__u32 count;
+	__u32 generation; /* changes with the contents: makes cached rules void */
+	struct unwind_mapping items[UNWIND_MAPPINGS_MAX];
+};
+
+/* How unwinding a stack ended. */
+enum unwind_result {
+	UNWIND_COMPLETE = 0,
+	UNWIND_DEPTH,	    /* deeper than STACK_FRAMES_MAX */
+	UNWIND_NOT_READY,   /* the process' mappings are not known yet */
+	UNWIND_NO_MAPPING,  /* an address where nothing is executable */
+	UNWIND_NO_RULE,	    /* code that its unwind information leaves out */
+	UNWIND_NO_FRAME,    /* code without tables, and no plausible frame pointer */
+	UNWIND_REGISTER,    /* needs a register that is not followed */
+	UNWIND_STACK_READ,  /* stack memory that could not be read */
+	UNWIND_STACK_ORDER, /* the caller's frame is not above the callee's */
+	UNWIND_RESULTS,
+	UNWIND_RESULTS_MAX = 16 /* a power of two, for masks */
+};
+
+_Static_assert(sizeof(struct unwind_mapping) == 32, "unwind_mapping is an interface");
+
+#endif
