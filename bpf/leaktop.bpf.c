@@ -294,8 +294,8 @@ static __always_inline void finish_alloc(struct pt_regs *ctx, struct task_state 
 }
 
 /* realloc failed, and left the old block alone, if it returned NULL for a size. */
-static __always_inline void finish_realloc(struct pt_regs *ctx, struct task_state *task,
-					   __u32 tgid, const struct call *c, __u32 domain)
+static __always_inline void finish_realloc(struct pt_regs *ctx, struct task_state *task, __u32 tgid,
+					   const struct call *c, __u32 domain)
 {
 	__u64 address = PT_REGS_RC(ctx);
 
@@ -344,8 +344,8 @@ static __always_inline bool mapping_result(struct pt_regs *ctx, const struct cal
 	}
 }
 
-static __always_inline void finish_mapping(struct pt_regs *ctx, struct task_state *task,
-					   __u32 tgid, const struct call *c, __u32 op)
+static __always_inline void finish_mapping(struct pt_regs *ctx, struct task_state *task, __u32 tgid,
+					   const struct call *c, __u32 op)
 {
 	struct event_mapping m = {};
 

@@ -15,13 +15,13 @@
 #define STACK_IDS 65536 /* stacks known at a time */
 
 /* Fixed before loading. */
-const volatile __u32 self_tgid;		 /* leaktop itself is never a target */
-const volatile __u32 bucket_count;	 /* of the live table */
-const volatile __u64 size_min_bytes;	 /* -z */
+const volatile __u32 self_tgid;		     /* leaktop itself is never a target */
+const volatile __u32 bucket_count;	     /* of the live table */
+const volatile __u64 size_min_bytes;	     /* -z */
 const volatile __u64 size_max_bytes = ~0ull; /* -Z */
 const volatile bool want_stacks = true;
-const volatile bool adopt_all;	  /* -a: a process becomes a target by hitting a probe */
-const volatile bool watch_execs;  /* open targets: report every exec */
+const volatile bool adopt_all;	 /* -a: a process becomes a target by hitting a probe */
+const volatile bool watch_execs; /* open targets: report every exec */
 const volatile bool follow_forks = true;
 const volatile bool overcommit_never; /* vm.overcommit_memory is 2: small requests can fail */
 
@@ -137,7 +137,7 @@ struct call {
 	__u64 slot_sp; /* address of its return address */
 	__u64 spec;    /* attach cookie */
 	__u64 size_bytes;
-	__u64 pointer; /* old block, out-parameter, or address of the mapping */
+	__u64 pointer;	 /* old block, out-parameter, or address of the mapping */
 	__u64 new_bytes; /* mremap: the new length */
 	__u64 begin_ns;
 	struct live_block old; /* realloc: the block taken out at entry */
@@ -161,7 +161,7 @@ struct unwind_state {
 	__u64 window[UNWIND_WINDOW_WORDS];
 	__u32 slot;
 	__u32 generation;
-	__u32 exact; /* ip is an interrupted instruction, not a return address */
+	__u32 exact;  /* ip is an interrupted instruction, not a return address */
 	__u32 result; /* enum unwind_result */
 };
 

@@ -57,7 +57,9 @@ static __always_inline void stack_capture(void *ctx, struct task_state *task)
 	__u32 n = bytes > 0 ? (__u32)bytes / 8 : 0;
 	__u64 hash = 0;
 
-	s->result = n >= STACK_FRAMES_MAX ? UNWIND_DEPTH : n > 1 ? UNWIND_COMPLETE : UNWIND_NO_FRAME;
+	s->result = n >= STACK_FRAMES_MAX ? UNWIND_DEPTH
+		    : n > 1		  ? UNWIND_COMPLETE
+					  : UNWIND_NO_FRAME;
 	if (n <= 1) {
 		s->frames[0] = PT_REGS_IP((struct pt_regs *)ctx);
 		n = 1;

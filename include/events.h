@@ -28,8 +28,8 @@ enum event_kind {
 
 struct event {
 	__u32 kind;
-	__u32 proc; /* slot of the process, 0: none yet */
-	__u32 pid;  /* thread group id in the initial pid namespace */
+	__u32 proc;	  /* slot of the process, 0: none yet */
+	__u32 pid;	  /* thread group id in the initial pid namespace */
 	__u32 parent_pid; /* EVENT_FORK */
 	__u64 time_ns;	  /* CLOCK_MONOTONIC */
 };
@@ -40,7 +40,7 @@ struct event_stack {
 	__u32 stack_id;
 	__u32 domain; /* enum probe_domain */
 	__u32 frame_count;
-	__u32 result; /* enum unwind_result */
+	__u32 result;			/* enum unwind_result */
 	__u64 frames[STACK_FRAMES_MAX]; /* return addresses, innermost first; cut to frame_count */
 };
 
@@ -58,16 +58,16 @@ struct event_mapping {
 
 /* Counters of the kernel side, one set a CPU. */
 enum counter {
-	COUNT_HITS = 0,	      /* probe programs run for a target */
-	COUNT_ALLOC_LOST,     /* allocations that could not be recorded */
-	COUNT_FREE_LOST,      /* frees of mappings that could not be sent */
-	COUNT_TABLE_FULL,     /* allocations without a place in the live table */
+	COUNT_HITS = 0,	  /* probe programs run for a target */
+	COUNT_ALLOC_LOST, /* allocations that could not be recorded */
+	COUNT_FREE_LOST,  /* frees of mappings that could not be sent */
+	COUNT_TABLE_FULL, /* allocations without a place in the live table */
 	COUNT_TABLE_FULL_BYTES,
-	COUNT_STACK_LOST,     /* blocks whose stack could not be recorded */
-	COUNT_RING_FULL,      /* ring buffer reservations that failed */
-	COUNT_MISSED_FREE,    /* blocks replaced by a new one at their address */
-	COUNT_PROCESS_LOST,   /* process events that could not be sent */
-	COUNT_UNWIND,	      /* stacks captured, by enum unwind_result */
+	COUNT_STACK_LOST,   /* blocks whose stack could not be recorded */
+	COUNT_RING_FULL,    /* ring buffer reservations that failed */
+	COUNT_MISSED_FREE,  /* blocks replaced by a new one at their address */
+	COUNT_PROCESS_LOST, /* process events that could not be sent */
+	COUNT_UNWIND,	    /* stacks captured, by enum unwind_result */
 	COUNTERS = COUNT_UNWIND + UNWIND_RESULTS_MAX
 };
 

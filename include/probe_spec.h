@@ -29,7 +29,7 @@ enum probe_op {
 	OP_MMAP,      /* mmap(2): returns MAP_FAILED on failure; flags in argument 3 */
 	OP_MUNMAP,    /* munmap(addr, length): returns 0 on success */
 	OP_MREMAP,    /* mremap(old, old_length, new_length, flags) */
-	OP_BRK,       /* brk() or sbrk(): the program break moves */
+	OP_BRK,	      /* brk() or sbrk(): the program break moves */
 	OP_DLOPEN,    /* the dynamic linker's debugger hook: mappings changed */
 	OP_UNWIND,    /* starts to unwind the stack for an exception */
 	OP_COUNT

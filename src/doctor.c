@@ -51,11 +51,12 @@ static void check_kernel(struct doctor *d)
 	need(d, probe_method_supported(METHOD_PERF) == 1, "uprobes",
 	     "use a kernel built with CONFIG_UPROBE_EVENTS");
 	say(probe_method_supported(METHOD_MULTI) == 1 ? "ok" : "no", "uprobe.multi (Linux 6.6)",
-	    probe_method_supported(METHOD_MULTI) == 1 ? ""
-						      : "probes are perf events; detaching is slow");
-	say(probe_method_supported(METHOD_SESSION) == 1 ? "ok" : "no", "uprobe.session (Linux 6.13)",
-	    probe_method_supported(METHOD_SESSION) == 1 ? ""
-							: "entry and return are two probes");
+	    probe_method_supported(METHOD_MULTI) == 1
+		    ? ""
+		    : "probes are perf events; detaching is slow");
+	say(probe_method_supported(METHOD_SESSION) == 1 ? "ok" : "no",
+	    "uprobe.session (Linux 6.13)",
+	    probe_method_supported(METHOD_SESSION) == 1 ? "" : "entry and return are two probes");
 }
 
 static void measure(struct doctor *d)
@@ -89,13 +90,12 @@ static void print_point(const struct doctor *d, const struct probe_point *point)
 	}
 	printf("    ");
 	escape_terminal(stdout, point->site->symbol, 64);
-	printf("%*s +%-4llu %-8s", (int)(24 - (strlen(point->site->symbol) > 24
-						       ? 24
-						       : strlen(point->site->symbol))),
+	printf("%*s +%-4llu %-8s",
+	       (int)(24 - (strlen(point->site->symbol) > 24 ? 24 : strlen(point->site->symbol))),
 	       "", (unsigned long long)(point->offset - point->site->offset), insn);
 	if (d->measured) {
-		const double *ns = point->program == PROGRAM_FREE ? d->costs.entry_ns
-								  : d->costs.return_ns;
+		const double *ns =
+			point->program == PROGRAM_FREE ? d->costs.entry_ns : d->costs.return_ns;
 
 		if (!isnan(ns[point->insn]))
 			printf(" %.0f ns", ns[point->insn]);

@@ -57,8 +57,7 @@ static int check_system(void)
 {
 	struct stat st;
 
-	if (capng_get_caps_process() ||
-	    !capng_have_capability(CAPNG_EFFECTIVE, CAP_SYS_ADMIN)) {
+	if (capng_get_caps_process() || !capng_have_capability(CAPNG_EFFECTIVE, CAP_SYS_ADMIN)) {
 		log_error("needs root: probes and other users' memory maps take CAP_SYS_ADMIN; run "
 			  "it with sudo");
 		return -EPERM;

@@ -327,40 +327,41 @@ static int set_version(struct options *o, const char *arg)
 }
 
 static const struct option_row rows[] = {
-	{0, NULL, NULL, NULL, "Targets (repeatable; together they are a union):"},
-	{'p', "pid", "PID[,PID]", set_pids, "processes, and their children"},
-	{'n', "name", "GLOB", set_name, "processes by command or executable name"},
-	{0, "cgroup", "PATH", set_cgroup, "a cgroup (v1 or v2) and all below it"},
-	{0, "container", "NAME|ID", set_container, "a container; a prefix will do"},
-	{0, "unit", "NAME", set_unit, "a systemd unit"},
-	{'a', "all", NULL, set_all, "the whole system"},
-	{'c', "command", "CMD", set_command, "run CMD and trace it; as -- CMD ARG..."},
-	{0, "no-follow", NULL, set_no_follow, "leave children of targets alone"},
-	{0, NULL, NULL, NULL, "What to count:"},
-	{'o', "older", "MS", set_older, "only blocks older than this many milliseconds"},
-	{'z', "min-size", "BYTES", set_min, "only blocks of at least this size"},
-	{'Z', "max-size", "BYTES", set_max, "only blocks of at most this size"},
-	{'O', "object", "OBJ", set_object, "look for an allocator in this file as well"},
-	{'S', "symbol-prefix", "PREFIX", set_prefix, "and for functions PREFIXmalloc, PREFIXfree..."},
-	{0, "no-stacks", NULL, set_no_stacks, "count by process only; costs less"},
-	{0, NULL, NULL, NULL, "Report:"},
-	{'T', "top", "N", set_top, "rows to show (default 10)"},
-	{0, "sort", "live|growth", set_sort, "what the top is (default live)"},
-	{0, "by", "KIND", set_by, "stack, function, process or container (default stack)"},
-	{0, "format", "FORMAT", set_format, "text, json (one object a line) or folded"},
-	{'j', "json", NULL, set_json, "--format json"},
-	{'f', "folded", NULL, set_folded, "--format folded"},
-	{'w', "write", "FILE", set_output, "write reports to FILE"},
-	{0, "duration", "SECONDS", set_duration, "stop after this time with a last report"},
-	{0, "color", "WHEN", set_color, "auto, always or never"},
-	{'q', "quiet", NULL, set_quiet, "no messages but errors"},
-	{'v', "verbose", NULL, set_verbose, "more: coverage, addresses; -vv: libbpf's words"},
-	{0, NULL, NULL, NULL, "Bounds and probes:"},
-	{0, "max-blocks", "N", set_blocks, "live blocks to hold, 48 bytes each (default 1M)"},
-	{0, "ring-size", "BYTES", set_ring, "ring buffer for stacks and events (default 4M)"},
-	{0, "probe-method", "METHOD", set_method, "auto, session, multi or perf"},
-	{'h', "help", NULL, set_help, "this text"},
-	{'V', "version", NULL, set_version, "version"},
+	{0,   NULL,		  NULL,		NULL,	      "Targets (repeatable; together they are a union):"	},
+	{'p', "pid",	     "PID[,PID]",	  set_pids,	    "processes, and their children"			   },
+	{'n', "name",	      "GLOB",	      set_name,	"processes by command or executable name"		 },
+	{0,   "cgroup",	      "PATH",	      set_cgroup,	  "a cgroup (v1 or v2) and all below it"			},
+	{0,   "container",	 "NAME|ID",	    set_container, "a container; a prefix will do"			  },
+	{0,   "unit",	    "NAME",	    set_unit,      "a systemd unit"					      },
+	{'a', "all",	     NULL,	   set_all,	    "the whole system"				      },
+	{'c', "command",	 "CMD",		set_command,   "run CMD and trace it; as -- CMD ARG..."		     },
+	{0,   "no-follow",	 NULL,	       set_no_follow, "leave children of targets alone"		       },
+	{0,   NULL,		  NULL,		NULL,	      "What to count:"					      },
+	{'o', "older",	       "MS",	     set_older,	"only blocks older than this many milliseconds"	       },
+	{'z', "min-size",	  "BYTES",	   set_min,	    "only blocks of at least this size"		       },
+	{'Z', "max-size",	  "BYTES",	   set_max,	    "only blocks of at most this size"		      },
+	{'O', "object",	"OBJ",	       set_object,	   "look for an allocator in this file as well"	       },
+	{'S', "symbol-prefix", "PREFIX",	 set_prefix,
+	 "and for functions PREFIXmalloc, PREFIXfree..."							    },
+	{0,   "no-stacks",	 NULL,	       set_no_stacks, "count by process only; costs less"			 },
+	{0,   NULL,		  NULL,		NULL,	      "Report:"					      },
+	{'T', "top",	     "N",		  set_top,	   "rows to show (default 10)"			      },
+	{0,   "sort",	    "live|growth", set_sort,	     "what the top is (default live)"			     },
+	{0,   "by",		  "KIND",	  set_by,	  "stack, function, process or container (default stack)"},
+	{0,   "format",	      "FORMAT",	set_format,    "text, json (one object a line) or folded"	      },
+	{'j', "json",	      NULL,	    set_json,      "--format json"					     },
+	{'f', "folded",	NULL,	      set_folded,	  "--format folded"					   },
+	{'w', "write",	       "FILE",	       set_output,	   "write reports to FILE"				  },
+	{0,   "duration",	"SECONDS",	   set_duration,	 "stop after this time with a last report"		  },
+	{0,   "color",	     "WHEN",	     set_color,	"auto, always or never"				       },
+	{'q', "quiet",	       NULL,	     set_quiet,	"no messages but errors"				},
+	{'v', "verbose",	 NULL,	       set_verbose,   "more: coverage, addresses; -vv: libbpf's words"	    },
+	{0,   NULL,		  NULL,		NULL,	      "Bounds and probes:"					  },
+	{0,   "max-blocks",	  "N",	       set_blocks,	   "live blocks to hold, 48 bytes each (default 1M)"	    },
+	{0,   "ring-size",	 "BYTES",	  set_ring,	    "ring buffer for stacks and events (default 4M)"	    },
+	{0,   "probe-method",  "METHOD",      set_method,	  "auto, session, multi or perf"				},
+	{'h', "help",	      NULL,	    set_help,      "this text"						 },
+	{'V', "version",	 NULL,	       set_version,   "version"						     },
 };
 
 #define ROWS (sizeof(rows) / sizeof(rows[0]))
@@ -396,9 +397,9 @@ static void build_getopt(struct option *longs, char *shorts)
 	for (size_t i = 0; i < ROWS; i++) {
 		if (!rows[i].set)
 			continue;
-		longs[n++] = (struct option){rows[i].name, rows[i].arg ? required_argument
-								       : no_argument,
-					     NULL, LONG_BASE + (int)i};
+		longs[n++] =
+			(struct option){rows[i].name, rows[i].arg ? required_argument : no_argument,
+					NULL, LONG_BASE + (int)i};
 		if (!rows[i].letter)
 			continue;
 		*shorts++ = rows[i].letter;

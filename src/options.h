@@ -21,12 +21,12 @@ enum command_kind {
 
 struct options {
 	enum command_kind command;
-	struct selector *selector;  /* owned */
-	char *const *run;	    /* command after --, NULL: none; points into argv */
+	struct selector *selector;   /* owned */
+	char *const *run;	     /* command after --, NULL: none; points into argv */
 	char **run_words, *run_text; /* owned: words of -c */
-	double interval_s;	    /* 0: default of the command */
-	uint64_t count;		    /* reports; 0: endless */
-	double duration_s;	    /* 0: endless */
+	double interval_s;	     /* 0: default of the command */
+	uint64_t count;		     /* reports; 0: endless */
+	double duration_s;	     /* 0: endless */
 	uint64_t top;
 	uint64_t min_age_ms;
 	uint64_t size_min_bytes, size_max_bytes;

@@ -504,7 +504,7 @@ static int attach_targets(struct session *s)
  * which is the C library itself, once, after. */
 static void hold_at_libraries(struct session *s, struct tracee *t)
 {
-	int stops = !attachments_have_linker(t->attachments)	? 0
+	int stops = !attachments_have_linker(t->attachments)	 ? 0
 		    : attachments_have_allocator(t->attachments) ? 1
 								 : 2;
 

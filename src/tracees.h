@@ -17,7 +17,7 @@ struct tracees;
 struct tracee {
 	struct process process;
 	uint32_t slot;
-	bool exited; /* kept for the last report */
+	bool exited;			 /* kept for the last report */
 	struct attachments *attachments; /* owned */
 	struct addr_space *addr_space;	 /* owned */
 };

@@ -151,8 +151,8 @@ static uint64_t merged_id(const struct ledger_stack *s)
 }
 
 /* Code that appeared since the mappings were read (a JIT; libraries are announced)
- * is found by reading them again, but not for every stack. An address where nothing is executable is no
- * return address: the walk lost its way there, so the stack ends before it. */
+ * is found by reading them again, but not for every stack. An address where nothing is executable
+ * is no return address: the walk lost its way there, so the stack ends before it. */
 static void locate_frames(struct ledger_process *p, struct ledger_stack *s,
 			  const uint64_t *addresses, uint64_t now_ns)
 {

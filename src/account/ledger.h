@@ -53,12 +53,12 @@ struct ledger_stack {
 struct ledger_process {
 	uint32_t slot;
 	pid_t pid;
-	bool buried; /* gone; what it holds is dropped by the next sweep */
-	uint64_t live_bytes, live_blocks;	    /* malloc, as of the last sweep */
+	bool buried;			  /* gone; what it holds is dropped by the next sweep */
+	uint64_t live_bytes, live_blocks; /* malloc, as of the last sweep */
 	uint64_t mmap_bytes, mmap_blocks;
-	uint64_t unknown_bytes, unknown_blocks;	    /* of these, under no stack */
-	struct history history;			    /* of live_bytes + mmap_bytes */
-	struct addr_space *addr_space;		    /* borrowed */
+	uint64_t unknown_bytes, unknown_blocks; /* of these, under no stack */
+	struct history history;			/* of live_bytes + mmap_bytes */
+	struct addr_space *addr_space;		/* borrowed */
 	struct mappings *mappings;
 	uint64_t refreshed_ns; /* when the address space was last read for a stack */
 };

@@ -21,10 +21,10 @@ struct arena;
 
 struct coverage_allocator {
 	pid_t pid;
-	const char *object;    /* path in the target */
-	const char *build_id;  /* NULL: none */
-	const char *allocator; /* "glibc", ... */
-	const char **functions; /* NULL-terminated */
+	const char *object;	   /* path in the target */
+	const char *build_id;	   /* NULL: none */
+	const char *allocator;	   /* "glibc", ... */
+	const char **functions;	   /* NULL-terminated */
 	const char *return_method; /* "session" or "uretprobe" */
 };
 
@@ -38,19 +38,20 @@ struct snapshot_loss {
 	uint64_t free_events;	/* frees that could not be recorded */
 	uint64_t live_map_full; /* allocations not tracked because the live table was full */
 	uint64_t live_map_full_bytes;
-	uint64_t stacks;       /* blocks whose stack could not be recorded */
-	uint64_t ring_full;    /* times the ring buffer had no room (retried later) */
+	uint64_t stacks;    /* blocks whose stack could not be recorded */
+	uint64_t ring_full; /* times the ring buffer had no room (retried later) */
+	uint64_t
+		missed_frees; /* blocks whose address was given out again: they were freed unseen */
 	struct snapshot_unwind_error unwind_errors[16];
 	size_t unwind_error_count;
-	uint64_t missed_frees; /* blocks whose address was given out again: they were freed unseen */
 };
 
 struct snapshot_overhead {
 	const char *mode; /* "exact" */
 	uint64_t probe_hits;
 	double probe_hits_per_s;
-	double measured_pct;	/* of one CPU; NAN: not measured */
-	double tracer_cpu_pct;	/* leaktop's own CPU time, per cent of one CPU */
+	double measured_pct;   /* of one CPU; NAN: not measured */
+	double tracer_cpu_pct; /* leaktop's own CPU time, per cent of one CPU */
 	uint64_t tracer_rss_bytes;
 };
 
@@ -59,7 +60,7 @@ struct snapshot_process {
 	bool exited;
 	const char *comm;
 	const char *exe;
-	const char *container_id; /* NULL: in no container */
+	const char *container_id;   /* NULL: in no container */
 	const char *container_name; /* NULL: unknown */
 	const char *container_runtime;
 	const char *cgroup;
@@ -71,7 +72,7 @@ struct snapshot_process {
 	uint64_t mmap_live_blocks;
 	int64_t allocator_free_bytes;
 	uint64_t file_and_shared_bytes;
-	int64_t untracked_bytes; /* negative: allocated but never touched */
+	int64_t untracked_bytes;   /* negative: allocated but never touched */
 	double growth_bytes_per_s; /* of live_bytes and mmap_live_bytes; NAN: too early */
 };
 
@@ -103,8 +104,8 @@ struct snapshot_group {
 
 struct snapshot {
 	struct arena *arena; /* holds everything below */
-	double time_s;	  /* wall clock, seconds since the epoch */
-	double elapsed_s; /* since attachment */
+	double time_s;	     /* wall clock, seconds since the epoch */
+	double elapsed_s;    /* since attachment */
 	bool final;
 
 	struct coverage_allocator *allocators;
@@ -119,7 +120,7 @@ struct snapshot {
 	size_t process_count;
 	struct snapshot_stack *stacks; /* sorted, best first, cut to --top */
 	size_t stack_count;
-	size_t stack_count_all; /* before the cut */
+	size_t stack_count_all;	       /* before the cut */
 	struct snapshot_group *groups; /* sorted, cut to --top; empty for --by stack */
 	size_t group_count;
 	const char *group_kind; /* "function", "process", "container"; NULL for --by stack */

@@ -23,8 +23,8 @@ struct snapshot_builder {
 	const struct ledger *ledger;
 	struct symbolizer *symbolizer;
 	const char *return_method;
-	double start_s;	    /* monotonic, as all below but where said */
-	double last_s;	    /* of the snapshot before this */
+	double start_s; /* monotonic, as all below but where said */
+	double last_s;	/* of the snapshot before this */
 	double last_cpu_s;
 	uint64_t last_hits;
 };
@@ -137,8 +137,8 @@ static void fill_process(struct snapshot_builder *b, struct arena *a,
 	out->unit = p->unit[0] ? arena_strdup(a, p->unit) : NULL;
 	if (p->in_container) {
 		out->container_id = arena_strdup(a, p->container.id);
-		out->container_name = p->container.name[0] ? arena_strdup(a, p->container.name)
-							   : NULL;
+		out->container_name =
+			p->container.name[0] ? arena_strdup(a, p->container.name) : NULL;
 		out->container_runtime = p->container.runtime;
 	}
 	if (account) {
@@ -183,12 +183,15 @@ static int fill_processes(struct snapshot_builder *b, struct snapshot *s,
 	return 0;
 }
 
-static const char **site_names(struct arena *a, const struct alloc_sites *sites)
+/* The functions that have probes: no guard for exceptions, no operator new. */
+static const char **site_names(struct arena *a, const struct alloc_sites *sites, bool throwing)
 {
 	const char **names = arena_alloc(a, sites->count + 1, sizeof(*names));
 
 	for (size_t i = 0, n = 0; names && i < sites->count; i++) {
-		if (sites->items[i].func->spec.op != OP_UNWIND)
+		const struct alloc_func *func = sites->items[i].func;
+
+		if (func->spec.op != OP_UNWIND && (throwing || !alloc_func_throws(func)))
 			names[n++] = arena_strdup(a, sites->items[i].symbol);
 	}
 	return names;
@@ -197,6 +200,9 @@ static const char **site_names(struct arena *a, const struct alloc_sites *sites)
 static void cover_subject(struct snapshot_builder *b, struct snapshot *s,
 			  const struct snapshot_subject *subject)
 {
+	bool throwing =
+		attachments_guarded(subject->attachments) || !strcmp(b->return_method, "session");
+
 	for (size_t i = 0; i < attachments_count(subject->attachments); i++) {
 		const struct object_probes *o = attachments_at(subject->attachments, i);
 		struct coverage_allocator *c = &s->allocators[s->allocator_count];
@@ -207,7 +213,7 @@ static void cover_subject(struct snapshot_builder *b, struct snapshot *s,
 		c->object = arena_strdup(s->arena, object_path(o->object));
 		c->build_id = arena_strdup(s->arena, object_build_id(o->object));
 		c->allocator = o->sites.allocator ? o->sites.allocator : "custom";
-		c->functions = site_names(s->arena, &o->sites);
+		c->functions = site_names(s->arena, &o->sites, throwing);
 		c->return_method = b->return_method;
 		s->allocator_count += c->functions && c->functions[0];
 	}

@@ -288,7 +288,7 @@ int kernel_event_fd(const struct kernel *k)
 }
 
 bool kernel_drain(struct kernel *k, void (*fn)(void *arg, const struct event *e, size_t size),
-		 void *arg)
+		  void *arg)
 {
 	k->on_event = fn;
 	k->on_event_arg = arg;

@@ -78,7 +78,8 @@ static int words_create(const struct word_piece *pieces, size_t count)
 			    (uint32_t)((total + 1) / 2), &opts);
 	if (fd < 0)
 		return -errno;
-	words = mmap(NULL, page_round((total + 1) / 2 * 8), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	words = mmap(NULL, page_round((total + 1) / 2 * 8), PROT_READ | PROT_WRITE, MAP_SHARED, fd,
+		     0);
 	if (words == MAP_FAILED) {
 		int err = -errno;
 

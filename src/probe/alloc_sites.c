@@ -60,6 +60,7 @@ struct scan {
 	uint32_t symbols_left;
 	bool marks[MARK_COUNT];
 	uint64_t dl_debug_offset;
+	bool imports_malloc;
 };
 
 /* Symbols that only this allocator defines, __libc_malloc being everybody's. */
@@ -224,11 +225,15 @@ static int read_symbol(struct scan *s, const GElf_Sym *sym, size_t strings)
 	char name[NAME_MAX_BYTES];
 	const char *symbol;
 
-	if (sym->st_shndx == SHN_UNDEF || (type != STT_FUNC && type != STT_OBJECT))
+	if (sym->st_shndx != SHN_UNDEF && type != STT_FUNC && type != STT_OBJECT)
 		return 0;
 	symbol = elf_strptr(s->elf, strings, sym->st_name);
 	if (!symbol || !copy_name(symbol, name))
 		return 0;
+	if (sym->st_shndx == SHN_UNDEF) {
+		s->imports_malloc |= strcmp(name, "malloc") == 0;
+		return 0;
+	}
 	note_mark(s, name);
 	return type == STT_FUNC ? read_function(s, name, sym) : 0;
 }
@@ -417,6 +422,32 @@ static void free_sites(struct alloc_site *sites, size_t count)
 	free(sites);
 }
 
+static bool is_cxx(const struct alloc_site *site)
+{
+	return has_prefix(site->func->name, "_Zn") || has_prefix(site->func->name, "_Zd");
+}
+
+/*
+ * operator new and delete of libstdc++ and libc++ are malloc and free in other
+ * clothes: probing malloc alone is cheaper, and no exception meets a return
+ * probe. An allocator's own ones are the only door to its memory.
+ */
+static void drop_cxx_wrappers(struct scan *s, const char *allocator)
+{
+	size_t kept = 0;
+	bool on_libc = allocator && (!strcmp(allocator, "glibc") || !strcmp(allocator, "musl"));
+
+	if (!s->imports_malloc && !on_libc)
+		return;
+	for (size_t i = 0; i < s->site_count; i++) {
+		if (is_cxx(&s->sites[i]))
+			free(s->sites[i].symbol);
+		else
+			s->sites[kept++] = s->sites[i];
+	}
+	s->site_count = kept;
+}
+
 int alloc_sites_scan(int fd, const char *extra_prefix, struct alloc_sites *out)
 {
 	struct scan s = {.fd = fd, .extra_prefix = extra_prefix, .symbols_left = SYMBOLS_MAX};
@@ -441,10 +472,11 @@ int alloc_sites_scan(int fd, const char *extra_prefix, struct alloc_sites *out)
 	if (err)
 		goto out;
 
-	out->items = s.sites;
-	out->count = s.site_count;
 	out->has_malloc = defines_malloc(&s);
 	out->allocator = out->has_malloc ? name_allocator(&s) : NULL;
+	drop_cxx_wrappers(&s, out->allocator);
+	out->items = s.sites;
+	out->count = s.site_count;
 	out->dl_debug_offset = s.dl_debug_offset;
 	s.sites = NULL;
 	s.site_count = 0;

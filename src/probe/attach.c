@@ -33,11 +33,11 @@ static bool is_free(const struct probe_spec *spec)
 static void plan_site(struct probe_point *point, const struct alloc_site *site, bool multi_nop)
 {
 	struct probe_spec spec = site->func->spec;
-	enum plan_kind kind = is_free(&spec)	      ? PLAN_FREE_NULL
+	enum plan_kind kind = is_free(&spec)	     ? PLAN_FREE_NULL
 			      : spec.op == OP_UNWIND ? PLAN_ENTRY
 						     : PLAN_RETURN;
-	struct plan plan = plan_probe_args(site->code, site->code_len, site->vaddr, kind,
-					   multi_nop, alloc_func_args(site->func));
+	struct plan plan = plan_probe_args(site->code, site->code_len, site->vaddr, kind, multi_nop,
+					   alloc_func_args(site->func));
 
 	spec.sp_words = plan.sp_words;
 	spec.throws = alloc_func_throws(site->func);
@@ -151,8 +151,7 @@ static int attach_multi(const struct kernel *k, const struct probe_plan *p, cons
 		return -ENOMEM;
 	cookies = offsets + p->count;
 	for (size_t i = 0; i < p->count; i++) {
-		if (p->points[i].program != kind ||
-		    (p->points[i].throws && !guarded && !session))
+		if (p->points[i].program != kind || (p->points[i].throws && !guarded && !session))
 			continue;
 		offsets[n] = p->points[i].offset;
 		cookies[n++] = point_cookie(&p->points[i], guarded);
@@ -230,7 +229,8 @@ static int attach_by_perf(const struct kernel *k, const struct probe_plan *p, co
 }
 
 int probe_attach(const struct kernel *k, enum probe_method method, const struct probe_plan *p,
-		 const char *path, pid_t pid, bool guarded, struct closer *closer, struct probe_links **out)
+		 const char *path, pid_t pid, bool guarded, struct closer *closer,
+		 struct probe_links **out)
 {
 	struct probe_links *l = calloc(1, sizeof(*l));
 	int err;

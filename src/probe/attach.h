@@ -40,11 +40,12 @@ struct closer;
 /*
  * @path leads to the object (a map_files path stays right whatever happens to
  * names); @pid 0 means every process. Functions that may throw are left out unless
- * @guarded or by a session, which spares the calls that may fail. Returns 0 or negative errno, in which
- * case nothing is attached.
+ * @guarded or by a session, which spares the calls that may fail. Returns 0 or negative errno, in
+ * which case nothing is attached.
  */
 int probe_attach(const struct kernel *k, enum probe_method method, const struct probe_plan *p,
-		 const char *path, pid_t pid, bool guarded, struct closer *closer, struct probe_links **out);
+		 const char *path, pid_t pid, bool guarded, struct closer *closer,
+		 struct probe_links **out);
 /* The probes go soon, by @c. Accepts NULL. */
 void probe_links_free(struct probe_links *l, struct closer *c);
 

@@ -69,7 +69,7 @@ int uprobe_empty_program(int attach_type)
 {
 	const struct bpf_insn insns[] = {
 		{.code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0},
-		{.code = BPF_JMP | BPF_EXIT},
+		{.code = BPF_JMP | BPF_EXIT				   },
 	};
 	LIBBPF_OPTS(bpf_prog_load_opts, opts,
 		    .expected_attach_type = (enum bpf_attach_type)attach_type);
@@ -91,8 +91,8 @@ static int multi_supported(int attach_type)
 	prog = uprobe_empty_program(attach_type);
 	if (prog < 0)
 		return prog;
-	link = uprobe_multi_link(prog, attach_type, 0, getpid(), "/proc/self/exe", &offset,
-				 &cookie, 1);
+	link = uprobe_multi_link(prog, attach_type, 0, getpid(), "/proc/self/exe", &offset, &cookie,
+				 1);
 	close(prog);
 	if (link < 0)
 		return link;

@@ -21,6 +21,7 @@ struct prober {
 	struct kernel *kernel;
 	struct object_table *objects;
 	struct closer *closer;
+	bool warned_unguarded;
 	struct prober_options options;
 	struct object_probes **known; /* by pointer, never moved */
 	size_t known_count, known_capacity;
@@ -192,9 +193,26 @@ static bool has_twin(const struct attachments *a, const struct object *o)
 	return false;
 }
 
+/* Says once which part of a program's memory will not be seen. */
+static void warn_unguarded(struct prober *p, const struct attachments *a,
+			   const struct object_probes *probes)
+{
+	if (a->guarded || p->options.method == METHOD_SESSION || p->warned_unguarded)
+		return;
+	for (size_t i = 0; i < probe_plan_count(probes->plan); i++) {
+		if (!probe_plan_point(probes->plan, i)->throws)
+			continue;
+		log_warn("%s: operator new is not traced: it may throw, and this kernel has "
+			 "neither session probes (Linux 6.13) nor lets BPF repair a stack",
+			 object_path(probes->object));
+		p->warned_unguarded = true;
+		return;
+	}
+}
+
 /* Attaches what @probes plans; what may throw only with the guard in place. */
-static int attach_links(struct prober *p, struct attachments *a,
-			const struct object_probes *probes, struct probe_links **links)
+static int attach_links(struct prober *p, struct attachments *a, const struct object_probes *probes,
+			struct probe_links **links)
 {
 	bool guards = probe_plan_guards(probes->plan) && !kernel_guard_load(p->kernel);
 	char path[64];
@@ -206,9 +224,7 @@ static int attach_links(struct prober *p, struct attachments *a,
 			   a->guarded || guards, p->closer, links);
 	if (!err) {
 		a->guarded |= guards;
-		if (probe_plan_guards(probes->plan) && !guards && p->options.method != METHOD_SESSION)
-			log_info("pid %d: operator new is not probed: this kernel lets no program "
-				 "repair a stack for exceptions", a->pid);
+		warn_unguarded(p, a, probes);
 		return 0;
 	}
 	log_debug("%s: cannot attach to pid %d: %s", object_path(probes->object), a->pid,
@@ -346,6 +362,11 @@ bool attachments_have_allocator(const struct attachments *a)
 			return true;
 	}
 	return false;
+}
+
+bool attachments_guarded(const struct attachments *a)
+{
+	return a->shared ? a->shared->guarded : a->guarded;
 }
 
 bool attachments_have_linker(const struct attachments *a)

@@ -58,6 +58,8 @@ size_t attachments_count(const struct attachments *a);
 const struct object_probes *attachments_at(const struct attachments *a, size_t i);
 /* Whether any of it gives out heap memory. */
 bool attachments_have_allocator(const struct attachments *a);
+/* Whether functions that may throw can have return probes whatever the method. */
+bool attachments_guarded(const struct attachments *a);
 /* Whether the dynamic linker will tell of libraries that come. */
 bool attachments_have_linker(const struct attachments *a);
 /* Objects that could not be probed, and why the last one could not. */

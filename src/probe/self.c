@@ -15,9 +15,9 @@ void self_jump(void);
 void self_call(void);
 void self_stepped(void);
 
-#define FUNCTION(name, body)                                                                       \
-	__asm__(".pushsection .text\n.globl " #name "\n.hidden " #name "\n.type " #name            \
-		", %function\n.balign 16\n" #name ":\n" body "\n.size " #name ", .-" #name         \
+#define FUNCTION(name, body)                                                               \
+	__asm__(".pushsection .text\n.globl " #name "\n.hidden " #name "\n.type " #name    \
+		", %function\n.balign 16\n" #name ":\n" body "\n.size " #name ", .-" #name \
 		"\n.popsection\n")
 
 #if defined(__x86_64__)
@@ -59,8 +59,7 @@ static int find_segment(struct dl_phdr_info *info, size_t size, void *arg)
 		const ElfW(Phdr) *p = &info->dlpi_phdr[i];
 		uintptr_t start = info->dlpi_addr + p->p_vaddr;
 
-		if (p->p_type != PT_LOAD || s->address < start ||
-		    s->address >= start + p->p_filesz)
+		if (p->p_type != PT_LOAD || s->address < start || s->address >= start + p->p_filesz)
 			continue;
 		s->offset = s->address - start + p->p_offset;
 		return 1;

@@ -43,10 +43,9 @@ static int hold(int attach_type, unsigned int flags, pid_t pid, const struct obj
 
 static uint64_t planned(const struct alloc_site *site, enum plan_kind kind)
 {
-	return site->offset +
-	       plan_probe_args(site->code, site->code_len, site->vaddr, kind, false,
-			       alloc_func_args(site->func))
-		       .offset;
+	return site->offset + plan_probe_args(site->code, site->code_len, site->vaddr, kind, false,
+					      alloc_func_args(site->func))
+				      .offset;
 }
 
 static int attach(const char *how, pid_t pid, const struct object_probes *o)
@@ -57,8 +56,8 @@ static int attach(const char *how, pid_t pid, const struct object_probes *o)
 	if (!alloc || !release)
 		return -ENOENT;
 	if (!strcmp(how, "entries")) {
-		if (hold(ATTACH_UPROBE_MULTI, UPROBE_MULTI_RETURN, pid, o->object,
-			 alloc->offset) < 0 ||
+		if (hold(ATTACH_UPROBE_MULTI, UPROBE_MULTI_RETURN, pid, o->object, alloc->offset) <
+			    0 ||
 		    hold(ATTACH_UPROBE_MULTI, 0, pid, o->object, alloc->offset) < 0)
 			return -EINVAL;
 		return hold(ATTACH_UPROBE_MULTI, 0, pid, o->object, release->offset);

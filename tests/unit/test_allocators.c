@@ -672,11 +672,11 @@ static void test_installed_libraries(void **state)
 		const char *allocator;
 		const char *function;
 	} libraries[] = {
-		{"/usr/lib/x86_64-linux-gnu/libjemalloc.so.2", "jemalloc", "mallocx"	    },
-		{"/usr/lib/x86_64-linux-gnu/libtcmalloc.so.4", "tcmalloc", "_Znwm"	  },
-		{"/usr/lib/x86_64-linux-gnu/libmimalloc.so.2", "mimalloc", "mi_heap_malloc"},
-		{"/lib/ld-musl-x86_64.so.1",		     "musl",     "calloc"	     },
-		{"/usr/lib/x86_64-linux-gnu/libstdc++.so.6",   NULL,	   "_ZdaPvm"	    },
+		{"/usr/lib/x86_64-linux-gnu/libjemalloc.so.2", "jemalloc", "mallocx"		    },
+		{"/usr/lib/x86_64-linux-gnu/libtcmalloc.so.4", "tcmalloc", "_Znwm"		  },
+		{"/usr/lib/x86_64-linux-gnu/libmimalloc.so.2", "mimalloc", "mi_heap_malloc"	   },
+		{"/lib/ld-musl-x86_64.so.1",		     "musl",     "calloc"		     },
+		{"/lib/x86_64-linux-gnu/libgcc_s.so.1",	NULL,	      "_Unwind_RaiseException"},
 	};
 	struct alloc_sites s;
 	size_t i, seen = 0;
@@ -700,9 +700,24 @@ static void test_installed_libraries(void **state)
 		skip();
 }
 
+/* Its operator new is malloc, which is probed anyway. */
+static void test_wrappers_are_no_sites(void **state)
+{
+	struct alloc_sites s;
+
+	(void)state;
+	if (access("/usr/lib/x86_64-linux-gnu/libstdc++.so.6", R_OK) != 0)
+		skip();
+	scan_path("/usr/lib/x86_64-linux-gnu/libstdc++.so.6", &s);
+	assert_null(find(&s, "_Znwm"));
+	assert_null(find(&s, "_ZdlPv"));
+	alloc_sites_release(&s);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_wrappers_are_no_sites),
 		cmocka_unit_test(test_rows),
 		cmocka_unit_test(test_prefixes),
 		cmocka_unit_test(test_names_that_are_no_rows),

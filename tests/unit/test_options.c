@@ -15,8 +15,11 @@
 
 static int parse(struct options *o, const char *const *words)
 {
-	char *argv[32] = {(char *)"leaktop"};
+	static char *argv[32]; /* o->run points into it */
 	int argc = 1;
+
+	memset(argv, 0, sizeof(argv));
+	argv[0] = (char *)"leaktop";
 
 	for (; words[argc - 1]; argc++)
 		argv[argc] = (char *)words[argc - 1];

@@ -191,7 +191,17 @@ static void loss_and_overhead(void **state)
 
 	(void)state;
 	report_sample_init(&r);
-	r.s.loss = (struct snapshot_loss){1, 2, 3, 4, 5, 6, 7};
+	r.s.loss = (struct snapshot_loss){
+		.alloc_events = 1,
+		.free_events = 2,
+		.live_map_full = 3,
+		.live_map_full_bytes = 4,
+		.stacks = 5,
+		.ring_full = 6,
+		.missed_frees = 7,
+		.unwind_errors = {{"no_rule", 8}},
+		.unwind_error_count = 1,
+	};
 	root = parse(&r.s);
 	loss = json_object_get(root, "loss");
 	check_keys(loss, loss_keys, COUNT(loss_keys));
@@ -202,7 +212,8 @@ static void loss_and_overhead(void **state)
 	assert_int_equal(integer(loss, "stacks"), 5);
 	assert_int_equal(integer(loss, "ring_full"), 6);
 	assert_int_equal(integer(loss, "missed_frees"), 7);
-	assert_int_equal(json_object_size(json_object_get(loss, "unwind_errors")), 0);
+	assert_int_equal(json_object_size(json_object_get(loss, "unwind_errors")), 1);
+	assert_int_equal(integer(json_object_get(loss, "unwind_errors"), "no_rule"), 8);
 	overhead = json_object_get(root, "overhead");
 	check_keys(overhead, overhead_keys, COUNT(overhead_keys));
 	assert_string_equal(string(overhead, "mode"), "exact");

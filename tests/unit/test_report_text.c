@@ -179,7 +179,13 @@ static void losses_in_plain_words(void **state)
 	r.s.loss.ring_full = 12;
 	check_has(&r.s, &plain,
 		  "\nlost: ring buffer full 12 times: nothing lost, delivered later\n\n");
-	r.s.loss = (struct snapshot_loss){1, 2, 123, 47815065, 5, 12, 7000};
+	r.s.loss = (struct snapshot_loss){.alloc_events = 1,
+					 .free_events = 2,
+					 .live_map_full = 123,
+					 .live_map_full_bytes = 47815065,
+					 .stacks = 5,
+					 .ring_full = 12,
+					 .missed_frees = 7000};
 	check_has(&r.s, &plain,
 		  "\nlost: live table full: 123 allocations (45.6 MiB) not tracked; "
 		  "raise --max-blocks\n"
