@@ -139,7 +139,7 @@ format-check:
 lint: format-check $(SKELETONS)
 	$(Q)$(CPPCHECK) --quiet --std=c11 --enable=warning,portability,performance \
 		--inline-suppr --suppress=missingIncludeSystem --error-exitcode=1 \
-		-D__x86_64__ -Iinclude -Isrc src tests/unit
+		-D__x86_64__ '-DLIBBPF_OPTS(t,n,...)=struct t n' -Iinclude -Isrc src tests/unit
 
 #> make clean
 clean:

@@ -14,7 +14,7 @@
  * return address slot still holds the kernel's return trampoline, and it is
  * dropped as soon as the stack has been unwound to its place.
  */
-#include "leaktop.bpf.h"
+#include "maps.bpf.h"
 #include "live.bpf.h"
 #include "process.bpf.h"
 #include "stack.bpf.h"
@@ -404,6 +404,7 @@ static __always_inline void leave(struct pt_regs *ctx)
 SEC("uprobe")
 int session(struct pt_regs *ctx)
 {
+	USE_THREAD_STACK(ctx, no_session);
 	if (PT_REGS_IP(ctx) == bpf_get_func_ip(ctx))
 		return enter(ctx);
 	leave(ctx);
@@ -414,6 +415,7 @@ int session(struct pt_regs *ctx)
 SEC("uprobe")
 int call_entry(struct pt_regs *ctx)
 {
+	USE_THREAD_STACK(ctx, no_probe);
 	enter(ctx);
 	return 0;
 }
@@ -421,6 +423,7 @@ int call_entry(struct pt_regs *ctx)
 SEC("uretprobe")
 int call_return(struct pt_regs *ctx)
 {
+	USE_THREAD_STACK(ctx, no_probe);
 	leave(ctx);
 	return 0;
 }
@@ -437,6 +440,7 @@ int free_entry(struct pt_regs *ctx)
 	__u64 address;
 	__u32 tgid;
 
+	USE_THREAD_STACK(ctx, no_probe);
 	task = target_task(&tgid);
 	if (!task)
 		return 0;
@@ -451,11 +455,12 @@ int free_entry(struct pt_regs *ctx)
 
 /* The dynamic linker tells its debugger that libraries came or went. */
 SEC("uprobe")
-int dlopen_hook(struct pt_regs *ctx __attribute__((unused)))
+int dlopen_hook(struct pt_regs *ctx)
 {
 	__u32 tgid = bpf_get_current_pid_tgid() >> 32;
 	struct proc_info *info = bpf_map_lookup_elem(&procs, &tgid);
 
+	USE_THREAD_STACK(ctx, no_probe);
 	if (!info)
 		return 0;
 	if (stop_at_dlopen_tgid == tgid) {

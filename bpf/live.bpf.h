@@ -3,7 +3,7 @@
 #ifndef LEAKTOP_LIVE_BPF_H
 #define LEAKTOP_LIVE_BPF_H
 
-#include "leaktop.bpf.h"
+#include "maps.bpf.h"
 
 /* An atomic exchange is the store that publishes: everything before it is seen first. */
 #define PUBLISH(p, v) ((void)__sync_lock_test_and_set((p), (v)))

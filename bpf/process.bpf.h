@@ -3,7 +3,7 @@
 #ifndef LEAKTOP_PROCESS_BPF_H
 #define LEAKTOP_PROCESS_BPF_H
 
-#include "leaktop.bpf.h"
+#include "maps.bpf.h"
 #include "unwind.bpf.h"
 
 static __always_inline void event_init(struct event *e, __u32 kind, __u32 slot, __u32 tgid)

@@ -13,7 +13,7 @@
 #ifndef LEAKTOP_STACK_BPF_H
 #define LEAKTOP_STACK_BPF_H
 
-#include "leaktop.bpf.h"
+#include "maps.bpf.h"
 #include "process.bpf.h"
 #include "unwind.bpf.h"
 

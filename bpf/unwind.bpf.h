@@ -14,7 +14,7 @@
 #ifndef LEAKTOP_UNWIND_BPF_H
 #define LEAKTOP_UNWIND_BPF_H
 
-#include "leaktop.bpf.h"
+#include "maps.bpf.h"
 #include "unwind_maps.h"
 #include "unwind_table.h"
 

@@ -19,23 +19,17 @@
 #include "options.h"
 #include "probe/prober.h"
 #include "report/report.h"
-#include "sym/addr_space.h"
 #include "sym/object.h"
 #include "sym/symbolizer.h"
-#include "target/command.h"
 #include "target/selector.h"
+#include "targets.h"
 #include "tracees.h"
 #include "unwind/unwinder.h"
 
 #define DEFAULT_INTERVAL_S 5.0
 /* Open targets are looked for this often, beside the events that announce most of them. */
 #define RESCAN_S 1.0
-/* A program that has not reached its libraries' constructors by then never will. */
-#define COMMAND_STOP_MS 5000
 #define DRAINS_A_SWEEP 16
-/* Ended processes kept for the report of a command; the oldest go first. */
-#define EXITED_MAX 1000
-
 struct session {
 	const struct options *options;
 	struct kernel *kernel;
@@ -45,9 +39,7 @@ struct session {
 	struct ledger *ledger;
 	struct unwinder *unwinder;
 	struct snapshot_builder *builder;
-	struct tracees *tracees;
-	struct attachments *everywhere; /* -a: the probes of all processes */
-	struct command *command;
+	struct targets *targets;
 	FILE *out;
 	int epoll_fd, signal_fd;
 	uint64_t reports;
@@ -62,248 +54,12 @@ static double now_s(void)
 	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
-/* Probing maps more (the linker's hook can only be set once the linker is
- * mapped), so look until nothing new turns up. */
-static int probe_all(struct session *s, struct attachments *a, pid_t pid)
-{
-	int added = 0, n;
-
-	for (int round = 0; round < 8; round++) {
-		n = prober_update(s->prober, a, pid);
-		if (n <= 0)
-			return n < 0 ? n : added;
-		added += n;
-	}
-	return added;
-}
-
-static struct attachments *attachments_for(struct session *s, pid_t pid)
-{
-	return s->everywhere ? attachments_new_shared(s->prober, s->everywhere)
-			     : attachments_new(s->prober, pid);
-}
-
-/* Where its code lies now, for unwinding and for naming. */
-static void learn_mappings(struct session *s, struct tracee *t)
-{
-	if (!addr_space_refresh(t->addr_space))
-		unwinder_update(s->unwinder, t->slot, t->addr_space);
-}
-
-/* Opens the accounts of a process that has a slot. NULL: gone or out of memory. */
-static struct tracee *tracee_open(struct session *s, pid_t pid, uint32_t slot)
-{
-	struct addr_space *as;
-	struct process process;
-	struct tracee *t;
-
-	if (process_read(pid, &process))
-		return NULL;
-	as = addr_space_new(pid, s->objects);
-	t = tracees_add(s->tracees, &process, slot, attachments_for(s, pid), as);
-	if (!t || ledger_process_open(s->ledger, slot, pid, t->addr_space))
-		return NULL;
-	learn_mappings(s, t);
-	return t;
-}
-
-static void explain_no_allocator(const struct tracee *t)
-{
-	const struct process *p = &t->process;
-	int err;
-
-	if (procfs_is_64bit(p->pid) == 0)
-		log_error("pid %d (%s) is a 32-bit program; leaktop traces 64-bit ones", p->pid,
-			  p->comm);
-	else if (attachments_failed(t->attachments, &err))
-		log_error("pid %d (%s): cannot attach probes: %s; -vv tells which", p->pid, p->comm,
-			  strerror(-err));
-	else
-		log_error("pid %d (%s) has no allocator that leaktop knows; name its object with "
-			  "-O or its functions' prefix with -S",
-			  p->pid, p->comm);
-}
-
-/* A process that gives up nothing to trace is no use as a target. */
-static int check_traceable(const struct session *s, const struct tracee *t)
-{
-	int err;
-
-	if (attachments_have_allocator(t->attachments) && !attachments_failed(t->attachments, &err))
-		return 0;
-	if (selector_is_open(s->options->selector)) {
-		log_info("pid %d (%s): no allocator probed", t->process.pid, t->process.comm);
-		return 0;
-	}
-	explain_no_allocator(t);
-	return -ENOTSUP;
-}
-
-static void bury(struct session *s, struct tracee *t)
-{
-	ledger_process_bury(s->ledger, t->slot);
-	unwinder_forget(s->unwinder, t->slot);
-	tracees_remove(s->tracees, t);
-}
-
-/* -O: the objects the user named, mapped already or not. */
-static int add_named_objects(struct session *s, struct tracee *t)
-{
-	for (size_t i = 0; i < s->options->object_count; i++) {
-		const char *path = s->options->objects[i];
-		int err = prober_add_path(s->prober, t->attachments, path);
-
-		if (!err)
-			continue;
-		log_error("-O %s: %s", path,
-			  err == -ENOENT && !access(path, F_OK)
-				  ? "no allocator's functions in it; name their prefix with -S"
-			  : err == -EINVAL ? "not a 64-bit ELF file"
-					   : strerror(-err));
-		return err;
-	}
-	return 0;
-}
-
-/* Makes @pid a target. 0, also when it is one already or is gone. */
-static int target_add(struct session *s, pid_t pid)
-{
-	struct tracee *t;
-	uint32_t slot;
-	int err;
-
-	if (tracees_by_pid(s->tracees, pid))
-		return 0;
-	err = kernel_process_add(s->kernel, pid, &slot);
-	if (err)
-		return err;
-	t = tracee_open(s, pid, slot);
-	if (!t) {
-		kernel_process_remove(s->kernel, pid, slot);
-		kernel_slot_release(s->kernel, slot);
-		return 0;
-	}
-	err = add_named_objects(s, t);
-	if (err)
-		return err;
-	if (probe_all(s, t->attachments, pid) > 0)
-		learn_mappings(s, t);
-	return 0;
-}
-
-static int add_matching(pid_t pid, void *arg)
-{
-	int err = target_add(arg, pid);
-
-	if (err != -ENOSPC)
-		return err;
-	log_warn("too many processes: pid %d is not traced", pid);
-	return 0;
-}
-
-static void consider(struct session *s, pid_t pid)
-{
-	if (selector_is_open(s->options->selector) && selector_match(s->options->selector, pid))
-		add_matching(pid, s);
-}
-
-/* The child inherits nothing that lives, and no probes: it gets its own, those
- * of its parent first, before it runs far. */
-static void on_fork(struct session *s, const struct event *e)
-{
-	struct tracee *parent = tracees_by_pid(s->tracees, (pid_t)e->parent_pid);
-	struct tracee *t = tracee_open(s, (pid_t)e->pid, e->proc);
-
-	if (!t)
-		return;
-	if (parent)
-		prober_copy(s->prober, parent->attachments, t->attachments);
-	probe_all(s, t->attachments, t->process.pid);
-}
-
-static void process_ended(struct session *s, struct tracee *t)
-{
-	if (s->command && tracees_count(s->tracees) < EXITED_MAX) {
-		t->exited = true;
-		return;
-	}
-	bury(s, t);
-}
-
-/* A slot that never became a tracee (the process was too quick). */
-static void bury_unknown(struct session *s, uint32_t slot)
-{
-	if (!ledger_process_open(s->ledger, slot, 0, NULL))
-		ledger_process_bury(s->ledger, slot);
-	unwinder_forget(s->unwinder, slot);
-}
-
-/* A new program in an old process: new slot, new ledger, new probes. The old
- * links stay until the new ones are there. */
-static void on_exec(struct session *s, const struct event *e)
-{
-	struct tracee *old = tracees_by_pid(s->tracees, (pid_t)e->pid);
-	struct tracee *t;
-
-	if (!e->proc) {
-		consider(s, (pid_t)e->pid);
-		return;
-	}
-	if (old && old->slot == e->proc)
-		return;
-	if (old)
-		old->exited = true;
-	t = tracee_open(s, (pid_t)e->pid, e->proc);
-	if (t)
-		probe_all(s, t->attachments, t->process.pid);
-	if (old && s->command && tracees_count(s->tracees) < EXITED_MAX) {
-		attachments_free(old->attachments);
-		old->attachments = attachments_new(s->prober, old->process.pid);
-	} else if (old) {
-		bury(s, old);
-	}
-}
-
-static void on_exit_event(struct session *s, const struct event *e)
-{
-	struct tracee *t = tracees_by_slot(s->tracees, e->proc);
-
-	if (!t) {
-		bury_unknown(s, e->proc);
-		return;
-	}
-	log_info("pid %d (%s) has ended", t->process.pid, t->process.comm);
-	process_ended(s, t);
-}
-
 static void on_event(void *arg, const struct event *e, size_t size)
 {
 	struct session *s = arg;
-	struct tracee *t;
 
-	switch (e->kind) {
-	case EVENT_FORK:
-		on_fork(s, e);
-		break;
-	case EVENT_EXEC:
-		on_exec(s, e);
-		break;
-	case EVENT_EXIT:
-		on_exit_event(s, e);
-		break;
-	case EVENT_DLOPEN:
-		t = tracees_by_slot(s->tracees, e->proc);
-		if (t) {
-			learn_mappings(s, t);
-			probe_all(s, t->attachments, t->process.pid);
-		}
-		break;
-	case EVENT_CGROUP:
-		consider(s, (pid_t)e->pid);
-		break;
-	default:
-		ledger_event(s->ledger, e, size);
-	}
+	targets_event(s->targets, e);
+	ledger_event(s->ledger, e, size);
 }
 
 static struct snapshot *take_snapshot(struct session *s, bool final)
@@ -314,14 +70,15 @@ static struct snapshot *take_snapshot(struct session *s, bool final)
 		.group_by = s->options->group_by,
 		.final = final,
 	};
-	size_t n = tracees_count(s->tracees);
+	const struct tracees *tracees = targets_list(s->targets);
+	size_t n = tracees_count(tracees);
 	struct snapshot_subject *subjects = calloc(n + 1, sizeof(*subjects));
 	struct snapshot *snapshot;
 
 	if (!subjects)
 		return NULL;
 	for (size_t i = 0; i < n; i++) {
-		const struct tracee *t = tracees_at(s->tracees, i);
+		const struct tracee *t = tracees_at(tracees, i);
 
 		subjects[i].process = &t->process;
 		subjects[i].attachments = t->attachments;
@@ -333,25 +90,12 @@ static struct snapshot *take_snapshot(struct session *s, bool final)
 	return snapshot;
 }
 
-/* An exit that no event told of: the ring buffer was full. */
-static void find_ended(struct session *s)
-{
-	for (size_t i = tracees_count(s->tracees); i--;) {
-		struct tracee *t = tracees_at(s->tracees, i);
-
-		if (t->exited || process_is_alive(&t->process))
-			continue;
-		kernel_process_remove(s->kernel, t->process.pid, t->slot);
-		process_ended(s, t);
-	}
-}
-
 /* Events first: a block of a stack that has not arrived would have no name. */
 static void sweep(struct session *s)
 {
 	for (int i = 0; i < DRAINS_A_SWEEP && kernel_drain(s->kernel, on_event, s); i++)
 		;
-	find_ended(s);
+	targets_find_ended(s->targets);
 	ledger_sweep(s->ledger, (uint64_t)(now_s() * 1e9), s->options->min_age_ms * 1000000);
 }
 
@@ -456,94 +200,31 @@ static int open_kernel(struct session *s)
 
 static int open_modules(struct session *s)
 {
+	struct targets_modules modules;
 	int err;
 
 	s->objects = object_table_new();
 	s->symbolizer = symbolizer_new();
-	s->tracees = tracees_new();
-	if (!s->objects || !s->symbolizer || !s->tracees)
+	if (!s->objects || !s->symbolizer)
 		return -ENOMEM;
 	err = open_output(s);
 	if (!err)
 		err = open_kernel(s);
 	if (err)
 		return err;
-	if (selector_is_all(s->options->selector)) {
-		s->everywhere = attachments_new(s->prober, 0);
-		if (!s->everywhere)
-			return -ENOMEM;
-	}
-	return open_signals(s);
-}
-
-/* Every target that stands now; at least one must be traceable if no more can come. */
-static int attach_targets(struct session *s)
-{
-	const struct selector *selector = s->options->selector;
-	char missing[512];
-	int err = 0;
-
-	if (selector_is_empty(selector))
-		return 0;
-	if (selector_missing(selector, missing, sizeof(missing))) {
-		log_error("%s is not there; nothing to trace", missing);
-		return -ESRCH;
-	}
-	err = selector_scan(selector, add_matching, s);
-	for (size_t i = 0; i < tracees_count(s->tracees) && !err; i++)
-		err = check_traceable(s, tracees_at(s->tracees, i));
-	if (!err && !tracees_count(s->tracees) && !selector_is_open(selector)) {
-		log_error("the target has ended");
-		err = -ESRCH;
-	}
-	return err;
-}
-
-/* Holds the command where its libraries are mapped and none has run yet. glibc's
- * linker comes by its hook twice, before it maps the libraries and after; musl's,
- * which is the C library itself, once, after. */
-static void hold_at_libraries(struct session *s, struct tracee *t)
-{
-	int stops = !attachments_have_linker(t->attachments)	 ? 0
-		    : attachments_have_allocator(t->attachments) ? 1
-								 : 2;
-
-	for (int i = 0; i < stops; i++) {
-		kernel_stop_at_dlopen(s->kernel, t->process.pid);
-		if (command_run_to_stop(s->command, COMMAND_STOP_MS) != 1)
-			return;
-		learn_mappings(s, t);
-		log_debug("held at its libraries: %d objects probed",
-			  probe_all(s, t->attachments, t->process.pid));
-	}
-}
-
-static int start_command(struct session *s)
-{
-	int err = command_start(s->options->run, &s->command);
-	struct tracee *t;
-	pid_t pid;
-
-	if (err) {
-		log_error("cannot run %s: %s", s->options->run[0], strerror(-err));
-		return err;
-	}
-	pid = command_pid(s->command);
-	err = target_add(s, pid);
+	modules =
+		(struct targets_modules){s->kernel, s->objects, s->prober, s->ledger, s->unwinder};
+	err = targets_new(s->options, &modules, &s->targets);
 	if (err)
 		return err;
-	t = tracees_by_pid(s->tracees, pid);
-	if (t)
-		hold_at_libraries(s, t);
-	command_release(s->command);
-	return 0;
+	return open_signals(s);
 }
 
 static void announce(const struct session *s)
 {
-	size_t n = tracees_alive(s->tracees);
+	size_t n = tracees_alive(targets_list(s->targets));
 
-	if (s->command)
+	if (s->options->run)
 		log_notice("tracing %s; a last report follows when it ends", s->options->run[0]);
 	else
 		log_notice("tracing %zu process%s; Ctrl-C ends with a last report", n,
@@ -561,9 +242,7 @@ int session_open(const struct options *o, struct session **out)
 	s->epoll_fd = s->signal_fd = -1;
 	err = open_modules(s);
 	if (!err)
-		err = attach_targets(s);
-	if (!err && o->run)
-		err = start_command(s);
+		err = targets_attach(s->targets);
 	if (err) {
 		session_close(s);
 		return err;
@@ -577,9 +256,7 @@ void session_close(struct session *s)
 {
 	if (!s)
 		return;
-	command_free(s->command);
-	tracees_free(s->tracees);
-	attachments_free(s->everywhere);
+	targets_free(s->targets);
 	snapshot_builder_free(s->builder);
 	ledger_free(s->ledger);
 	unwinder_free(s->unwinder);
@@ -604,19 +281,9 @@ static void check_signals(struct session *s)
 		s->stop = true;
 }
 
-/* Nothing left to trace, and nothing can come. */
-static bool targets_are_gone(const struct session *s)
-{
-	if (s->command)
-		return command_has_ended(s->command) && !tracees_alive(s->tracees);
-	return !selector_is_open(s->options->selector) && !tracees_alive(s->tracees);
-}
-
-/* Children that a full ring buffer did not announce, and members that no event tells of. */
 static void rescan(struct session *s)
 {
-	if (selector_is_open(s->options->selector))
-		selector_scan(s->options->selector, add_matching, s);
+	targets_rescan(s->targets);
 	if (ledger_has_buried(s->ledger))
 		sweep(s);
 }
@@ -628,7 +295,7 @@ static void wait_until(struct session *s, double deadline_s)
 
 	if (left_s > RESCAN_S)
 		left_s = RESCAN_S;
-	if (s->command && left_s > 0.05)
+	if (targets_run_command(s->targets) && left_s > 0.05)
 		left_s = 0.05;
 	epoll_wait(s->epoll_fd, events, 2, left_s > 0 ? (int)(left_s * 1000) + 1 : 0);
 	check_signals(s);
@@ -649,14 +316,14 @@ int session_run(struct session *s)
 			rescan(s);
 			scan_s = now_s() + RESCAN_S;
 		}
-		if (targets_are_gone(s) || now_s() >= end_s)
+		if (targets_are_gone(s->targets) || now_s() >= end_s)
 			break;
 		if (s->stop || now_s() < next_s)
 			continue;
 		if (o->count && s->reports + 1 >= o->count)
 			break;
 		/* A command reports at its end, unless an interval was asked for. */
-		if (!s->command || o->interval_s > 0)
+		if (!targets_run_command(s->targets) || o->interval_s > 0)
 			err = report(s, false);
 		next_s += interval_s;
 	}

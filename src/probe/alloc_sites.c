@@ -68,19 +68,19 @@ static const struct {
 	const char *name;
 	enum mark mark;
 } marks[] = {
-	{"mi_malloc",	      MARK_MIMALLOC},
-	{"mi_version",	       MARK_MIMALLOC},
-	{"tc_malloc",	      MARK_TCMALLOC},
+	{"mi_malloc", MARK_MIMALLOC},
+	{"mi_version", MARK_MIMALLOC},
+	{"tc_malloc", MARK_TCMALLOC},
 	{"TCMallocInternalMalloc", MARK_TCMALLOC},
-	{"mallctl",		    MARK_JEMALLOC},
-	{"je_mallctl",	       MARK_JEMALLOC},
-	{"_rjem_mallctl",	  MARK_JEMALLOC},
-	{"gnu_get_libc_version",	 MARK_GLIBC   },
-	{"_int_malloc",		MARK_GLIBC	  }, /* static executables */
-	{"__libc_malloc_impl",     MARK_MUSL	}, /* static, 1.2.2 and later */
-	{"__malloc_donate",	    MARK_MUSL    }, /* static, 1.1.20 and later */
-	{"__dls3",		   MARK_MUSL    }, /* shared */
-	{"_rtld_global",		 MARK_RTLD	  },
+	{"mallctl", MARK_JEMALLOC},
+	{"je_mallctl", MARK_JEMALLOC},
+	{"_rjem_mallctl", MARK_JEMALLOC},
+	{"gnu_get_libc_version", MARK_GLIBC},
+	{"_int_malloc", MARK_GLIBC},	   /* static executables */
+	{"__libc_malloc_impl", MARK_MUSL}, /* static, 1.2.2 and later */
+	{"__malloc_donate", MARK_MUSL},	   /* static, 1.1.20 and later */
+	{"__dls3", MARK_MUSL},		   /* shared */
+	{"_rtld_global", MARK_RTLD},
 };
 
 static const char *const allocator_names[] = {

@@ -193,6 +193,20 @@ static bool has_twin(const struct attachments *a, const struct object *o)
 	return false;
 }
 
+/* The kernel reads the probed page itself when it is not in memory; some file
+ * systems complain of being read in this way, so it is made present first. */
+static void touch_pages(const struct object_probes *probes)
+{
+	char byte;
+
+	for (size_t i = 0; i < probe_plan_count(probes->plan); i++) {
+		off_t offset = (off_t)probe_plan_point(probes->plan, i)->offset;
+
+		if (pread(object_fd(probes->object), &byte, 1, offset) != 1)
+			return;
+	}
+}
+
 /* Says once which part of a program's memory will not be seen. */
 static void warn_unguarded(struct prober *p, const struct attachments *a,
 			   const struct object_probes *probes)
@@ -214,10 +228,12 @@ static void warn_unguarded(struct prober *p, const struct attachments *a,
 static int attach_links(struct prober *p, struct attachments *a, const struct object_probes *probes,
 			struct probe_links **links)
 {
-	bool guards = probe_plan_guards(probes->plan) && !kernel_guard_load(p->kernel);
+	bool guards = p->options.method != METHOD_SESSION && probe_plan_guards(probes->plan) &&
+		      !kernel_guard_load(p->kernel);
 	char path[64];
 	int err;
 
+	touch_pages(probes);
 	/* Our own descriptor of the mapped file: right whatever its name now means. */
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", object_fd(probes->object));
 	err = probe_attach(p->kernel, p->options.method, probes->plan, path, a->pid,

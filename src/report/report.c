@@ -10,8 +10,8 @@
 #include "report/formats.h"
 
 static const struct report_format formats[] = {
-	{.name = "text",	 .write = report_write_text  },
-	{.name = "json",	 .write = report_write_json  },
+	{.name = "text", .write = report_write_text},
+	{.name = "json", .write = report_write_json},
 	{.name = "folded", .write = report_write_folded},
 };
 

@@ -199,18 +199,18 @@ static const struct runtime {
 	const char *text; /* prefix or name of the parent */
 	bool (*match)(const struct part *p, const char *text, struct container *c);
 } runtimes[] = {
-	{"docker",	   "docker-",	      match_prefixed_id   },
-	{"docker",	   "docker",	     match_bare_id_below },
-	{"podman",	   "libpod-",	      match_prefixed_id   },
-	{"cri-o",	  "crio-",	   match_prefixed_id   },
-	{"containerd", "cri-containerd-", match_prefixed_id   },
-	{"containerd", "nerdctl-",	   match_prefixed_id   },
-	{"containerd", "kubepods",	   match_kubepods	 },
-	{"lxc",	"lxc.payload.",	match_prefixed_name },
-	{"lxc",	"lxc.payload",     match_name_below    },
-	{"lxc",	"lxc",	       match_name_below    },
-	{"nspawn",	   "systemd-nspawn@", match_nspawn_service},
-	{"nspawn",	   "machine-",	       match_machine_scope },
+	{"docker", "docker-", match_prefixed_id},
+	{"docker", "docker", match_bare_id_below},
+	{"podman", "libpod-", match_prefixed_id},
+	{"cri-o", "crio-", match_prefixed_id},
+	{"containerd", "cri-containerd-", match_prefixed_id},
+	{"containerd", "nerdctl-", match_prefixed_id},
+	{"containerd", "kubepods", match_kubepods},
+	{"lxc", "lxc.payload.", match_prefixed_name},
+	{"lxc", "lxc.payload", match_name_below},
+	{"lxc", "lxc", match_name_below},
+	{"nspawn", "systemd-nspawn@", match_nspawn_service},
+	{"nspawn", "machine-", match_machine_scope},
 };
 
 bool container_from_cgroup(const char *cgroup_path, struct container *out)

@@ -51,7 +51,7 @@ static const struct {
 	const char *runtime, *dir, *file;
 } oci_states[] = {
 	{"runc", "/run/runc", "state.json"},
-	{"crun", "/run/crun", "status"    },
+	{"crun", "/run/crun", "status"},
 };
 
 static json_t *load_json(const char *path)
@@ -311,10 +311,10 @@ static const struct {
 	const char *runtime;
 	bool (*find)(pid_t pid, struct container *c);
 } finders[] = {
-	{"docker",	   find_docker    },
-	{"podman",	   find_podman    },
+	{"docker", find_docker},
+	{"podman", find_podman},
 	{"containerd", find_containerd},
-	{"cri-o",	  find_crio	   },
+	{"cri-o", find_crio},
 };
 
 void container_name_find(pid_t pid, struct container *c)

@@ -22,6 +22,20 @@ int process_read(pid_t pid, struct process *out)
 	return 0;
 }
 
+int process_read_child(pid_t pid, const struct process *parent, struct process *out)
+{
+	uint64_t ticks;
+
+	if (!parent)
+		return process_read(pid, out);
+	if (procfs_start_ticks(pid, &ticks))
+		return -ESRCH;
+	*out = *parent;
+	out->pid = pid;
+	out->start_ticks = ticks;
+	return 0;
+}
+
 bool process_is_alive(const struct process *p)
 {
 	uint64_t ticks;

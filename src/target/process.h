@@ -26,6 +26,9 @@ struct process {
 
 /* Returns 0 or -ESRCH; what cannot be read otherwise stays empty. */
 int process_read(pid_t pid, struct process *out);
+/* A child that has just been forked: what it shares with @parent is taken from
+ * there (NULL: everything is read), which is quick. Returns 0 or -ESRCH. */
+int process_read_child(pid_t pid, const struct process *parent, struct process *out);
 /* Whether the pid still is this process. */
 bool process_is_alive(const struct process *p);
 

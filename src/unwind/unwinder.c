@@ -138,9 +138,9 @@ static int send_table(struct unwinder *u, struct table *t, const struct cfi_tabl
 	uint32_t blocks = cfi_table_block_count(cfi);
 	uint32_t head[UNWIND_TABLE_HEAD] = {blocks, cfi_table_row_count(cfi)};
 	const struct word_piece pieces[] = {
-		{head,		       UNWIND_TABLE_HEAD	},
-		{cfi_table_first_rows(cfi), (size_t)blocks + 1      },
-		{cfi_table_rows(cfi),	      cfi_table_row_count(cfi)},
+		{head, UNWIND_TABLE_HEAD},
+		{cfi_table_first_rows(cfi), (size_t)blocks + 1},
+		{cfi_table_rows(cfi), cfi_table_row_count(cfi)},
 	};
 	int err;
 

@@ -26,8 +26,6 @@ BINARY = pathlib.Path(os.environ.get("LEAKTOP", BUILD / "leaktop"))
 LIBRARIES = pathlib.Path("/usr/lib/x86_64-linux-gnu")
 
 SOAK = os.environ.get("LEAKTOP_SOAK") == "1"
-# A caller whose frame is hidden by a libc function without frame pointers counts as a failure.
-STRICT_STACKS = os.environ.get("LEAKTOP_STRICT_STACKS") == "1"
 
 ATTACH_S = 30
 EXIT_S = 20
@@ -224,6 +222,11 @@ def leak_function(stack):
     return None
 
 
+def is_musl(stack):
+    """musl is built without unwind information and without frame pointers."""
+    return any("musl" in (f["module"] or "") for f in stack["frames"])
+
+
 def hidden_function(stack, truth):
     """The row whose libc function stands in a stack that lost its caller."""
     names = [f["function"] or "" for f in stack["frames"][:3]]
@@ -240,7 +243,7 @@ def live_by_function(report, pid=None, truth=None):
         if pid is not None and pid not in stack["pids"]:
             continue
         name = leak_function(stack)
-        if name is None and truth and not STRICT_STACKS:
+        if name is None and truth and is_musl(stack):
             name = hidden_function(stack, truth)
         if name is None:
             continue
@@ -288,11 +291,6 @@ def together(*truths):
             old["bytes"] += row["bytes"]
             old["blocks"] = None if row["blocks"] is None else old["blocks"] + row["blocks"]
     return total
-
-
-def without_hidden(truth):
-    """Without the rows whose blocks libc allocates, for processes where libc does so otherwise."""
-    return truth if STRICT_STACKS else {f: r for f, r in truth.items() if "via" not in r}
 
 
 def assert_total(report, pid, truth):

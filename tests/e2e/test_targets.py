@@ -11,7 +11,7 @@ import pytest
 
 from cgroups import cgroup, cgroup_everywhere, join
 from leaktop import (BINARY, LIBRARIES, Fixture, Leaktop, assert_total, assert_true, fixture_path,
-                     held, live_by_function, reported_pids, together, wait_until, without_hidden)
+                     held, live_by_function, reported_pids, together, wait_until)
 
 JSON = ("--format", "json", "-T", "1000")
 HEX = "c0ffee" + "0123456789abcdef" * 3 + "0123456789"
@@ -181,7 +181,7 @@ def test_command(name):
         report = tool.last_report()
         assert tool.wait() == 0
     assert report["final"]
-    assert_true(report, without_hidden(truth), tool.said_pid)
+    assert_true(report, truth, tool.said_pid)
 
 
 def test_command_option():
@@ -190,7 +190,7 @@ def test_command_option():
         truth = tool.truth()
         tool.close_stdin()
         report = tool.last_report()
-    assert_true(report, without_hidden(truth), tool.said_pid)
+    assert_true(report, truth, tool.said_pid)
 
 
 def test_command_that_does_not_exist():
@@ -238,7 +238,7 @@ def test_exec(program):
         fixture.go()
         truth = fixture.truth()
         report = tool.final()
-    assert_true(report, without_hidden(truth), fixture.pid)
+    assert_true(report, truth, fixture.pid)
 
 
 def test_dlopen():
@@ -340,6 +340,6 @@ def test_whole_system():
             fixture.go()
             fixture.truth()
         report = tool.final()
-        assert_true(report, without_hidden(a.truth()), a.pid)
-        assert_true(report, without_hidden(b.truth()), b.pid)
+        assert_true(report, a.truth(), a.pid)
+        assert_true(report, b.truth(), b.pid)
     assert tool.pid not in reported_pids(report), "it traced itself"

@@ -131,20 +131,16 @@ static inline struct image image_make(const struct image_parts *p)
 	static const char names[] = "\0.shstrtab\0.eh_frame\0.debug_frame";
 	static const uint8_t zeros[EH_FRAME_AT];
 	struct image image = {0};
-	Elf64_Ehdr eh = {
-		.e_ident = {0x7f, 'E', 'L', 'F', ELFCLASS64, ELFDATA2LSB, EV_CURRENT},
-		.e_type = ET_DYN,
-		.e_machine = EM_X86_64,
-		.e_phoff = sizeof(Elf64_Ehdr),
-		.e_phentsize = sizeof(Elf64_Phdr),
-		.e_phnum = 3,
-		.e_shentsize = sizeof(Elf64_Shdr)
-	 };
-	Elf64_Phdr ph[3] = {
-		{.p_type = PT_LOAD, .p_flags = PF_R | PF_X},
-		{.p_type = PT_LOAD, .p_flags = PF_R,	     .p_vaddr = DATA},
-		{.p_type = PT_NULL,		    .p_flags = PF_R			   }
-	    };
+	Elf64_Ehdr eh = {.e_ident = {0x7f, 'E', 'L', 'F', ELFCLASS64, ELFDATA2LSB, EV_CURRENT},
+			 .e_type = ET_DYN,
+			 .e_machine = EM_X86_64,
+			 .e_phoff = sizeof(Elf64_Ehdr),
+			 .e_phentsize = sizeof(Elf64_Phdr),
+			 .e_phnum = 3,
+			 .e_shentsize = sizeof(Elf64_Shdr)};
+	Elf64_Phdr ph[3] = {{.p_type = PT_LOAD, .p_flags = PF_R | PF_X},
+			    {.p_type = PT_LOAD, .p_flags = PF_R, .p_vaddr = DATA},
+			    {.p_type = PT_NULL, .p_flags = PF_R}};
 	Elf64_Shdr sh[4] = {0};
 	uint64_t eh_at, hdr_at, debug_at, names_at;
 

@@ -672,11 +672,11 @@ static void test_installed_libraries(void **state)
 		const char *allocator;
 		const char *function;
 	} libraries[] = {
-		{"/usr/lib/x86_64-linux-gnu/libjemalloc.so.2", "jemalloc", "mallocx"		    },
-		{"/usr/lib/x86_64-linux-gnu/libtcmalloc.so.4", "tcmalloc", "_Znwm"		  },
-		{"/usr/lib/x86_64-linux-gnu/libmimalloc.so.2", "mimalloc", "mi_heap_malloc"	   },
-		{"/lib/ld-musl-x86_64.so.1",		     "musl",     "calloc"		     },
-		{"/lib/x86_64-linux-gnu/libgcc_s.so.1",	NULL,	      "_Unwind_RaiseException"},
+		{"/usr/lib/x86_64-linux-gnu/libjemalloc.so.2", "jemalloc", "mallocx"},
+		{"/usr/lib/x86_64-linux-gnu/libtcmalloc.so.4", "tcmalloc", "_Znwm"},
+		{"/usr/lib/x86_64-linux-gnu/libmimalloc.so.2", "mimalloc", "mi_heap_malloc"},
+		{"/lib/ld-musl-x86_64.so.1", "musl", "calloc"},
+		{"/lib/x86_64-linux-gnu/libgcc_s.so.1", NULL, "_Unwind_RaiseException"},
 	};
 	struct alloc_sites s;
 	size_t i, seen = 0;

@@ -24,37 +24,38 @@
 static const struct {
 	const char *path, *runtime, *id, *name;
 } good[] = {
-	{"/docker/" ID,								  "docker",	  ID,	      ""	},
-	{"/docker/" ID "/init.scope",						    "docker",	ID,	    ""      },
-	{"/system.slice/docker-" ID ".scope",					      "docker",	ID,	    ""      },
+	{"/docker/" ID, "docker", ID, ""},
+	{"/docker/" ID "/init.scope", "docker", ID, ""},
+	{"/system.slice/docker-" ID ".scope", "docker", ID, ""},
 	{"/user.slice/user-1000.slice/user@1000.service/user.slice/docker-" ID ".scope", "docker",
-	 ID,												     ""      },
+	 ID, ""},
 	{"/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1_2.slice/docker-" ID
-	 ".scope",							      "docker",	   ID,       ""	 },
-	{"/../../docker/" ID,							    "docker",	ID,	    ""      },
-	{"/machine.slice/libpod-" ID ".scope",					       "podman",	 ID,	     ""      },
-	{"/machine.slice/libpod-" ID ".scope/container",				 "podman",	   ID,       ""	 },
-	{"/libpod_parent/libpod-" ID,						    "podman",	ID,	    ""      },
-	{"/libpod_parent/libpod-" ID "/container",					   "podman",     ID,	 ""	   },
-	{"/system.slice/cri-containerd-" ID ".scope",				      "containerd", ID,	""	  },
-	{"/kubepods/besteffort/pod12-34/" ID,					      "containerd", ID,	""	  },
-	{"/kubepods.slice/kubepods-pod1.slice/" ID,					    "containerd", ID,	      ""	},
-	{"/system.slice/nerdctl-" ID ".scope",					       "containerd", ID,	 ""	   },
-	{"/kubepods.slice/kubepods-pod1.slice/crio-" ID ".scope",			  "cri-o",	   ID,       ""	 },
-	{"/kubepods/burstable/pod1/crio-" ID,					      "cri-o",      ID,	   ""	     },
-	{"/lxc/web",								     "lxc",	    "web",	   "web"	},
-	{"/lxc/web/system.slice/ssh.service",					      "lxc",	     "web",    "web"	 },
-	{"/lxc.payload.web-1/init.scope",						"lxc",	 "web-1",  "web-1" },
-	{"/lxc.payload/web",							     "lxc",	    "web",	   "web"	},
-	{"/machine.slice/systemd-nspawn@deb.service",				      "nspawn",	"deb",    "deb"   },
-	{"/machine.slice/systemd-nspawn@deb\\x2d12.service/payload/init.scope",		"nspawn",	  "deb-12",
-	 "deb-12"													},
-	{"/machine.slice/machine-deb\\x2d12.scope/payload",				    "nspawn",     "deb-12", "deb-12"},
- /* nested: the innermost */
-	{"/docker/" OTHER "/kubepods/pod1/" ID,						"containerd", ID,	  ""	    },
-	{"/lxc/a/lxc/b",								 "lxc",	"b",	     "b"	},
-	{"/lxc/a/docker/" ID,							    "docker",	ID,	    ""      },
-	{"/docker/" ID "/lxc.payload.x/y",					       "lxc",	  "x",      "x"	  },
+	 ".scope",
+	 "docker", ID, ""},
+	{"/../../docker/" ID, "docker", ID, ""},
+	{"/machine.slice/libpod-" ID ".scope", "podman", ID, ""},
+	{"/machine.slice/libpod-" ID ".scope/container", "podman", ID, ""},
+	{"/libpod_parent/libpod-" ID, "podman", ID, ""},
+	{"/libpod_parent/libpod-" ID "/container", "podman", ID, ""},
+	{"/system.slice/cri-containerd-" ID ".scope", "containerd", ID, ""},
+	{"/kubepods/besteffort/pod12-34/" ID, "containerd", ID, ""},
+	{"/kubepods.slice/kubepods-pod1.slice/" ID, "containerd", ID, ""},
+	{"/system.slice/nerdctl-" ID ".scope", "containerd", ID, ""},
+	{"/kubepods.slice/kubepods-pod1.slice/crio-" ID ".scope", "cri-o", ID, ""},
+	{"/kubepods/burstable/pod1/crio-" ID, "cri-o", ID, ""},
+	{"/lxc/web", "lxc", "web", "web"},
+	{"/lxc/web/system.slice/ssh.service", "lxc", "web", "web"},
+	{"/lxc.payload.web-1/init.scope", "lxc", "web-1", "web-1"},
+	{"/lxc.payload/web", "lxc", "web", "web"},
+	{"/machine.slice/systemd-nspawn@deb.service", "nspawn", "deb", "deb"},
+	{"/machine.slice/systemd-nspawn@deb\\x2d12.service/payload/init.scope", "nspawn", "deb-12",
+	 "deb-12"},
+	{"/machine.slice/machine-deb\\x2d12.scope/payload", "nspawn", "deb-12", "deb-12"},
+	/* nested: the innermost */
+	{"/docker/" OTHER "/kubepods/pod1/" ID, "containerd", ID, ""},
+	{"/lxc/a/lxc/b", "lxc", "b", "b"},
+	{"/lxc/a/docker/" ID, "docker", ID, ""},
+	{"/docker/" ID "/lxc.payload.x/y", "lxc", "x", "x"},
 };
 
 static const char *const none[] = {
@@ -155,12 +156,9 @@ static void test_nspawn_escapes(void **state)
 	static const struct {
 		const char *path, *name;
 	} rows[] = {
-		{"/machine-a\\x2.scope",	 "a\\x2" },
-		     {"/machine-a\\x.scope",    "a\\x"  },
-		{"/machine-a\\xzz.scope",  "a\\xzz"},
-		     {"/machine-a\\.scope",	    "a\\"	 },
-		{"/machine-a\\x41.scope",  "aA"    },
-		     {"/machine-a\\x00b.scope", "a"	   },
+		{"/machine-a\\x2.scope", "a\\x2"},   {"/machine-a\\x.scope", "a\\x"},
+		{"/machine-a\\xzz.scope", "a\\xzz"}, {"/machine-a\\.scope", "a\\"},
+		{"/machine-a\\x41.scope", "aA"},     {"/machine-a\\x00b.scope", "a"},
 	};
 	struct container c;
 	size_t i;

@@ -18,7 +18,7 @@
 #include "events.h"
 #include "live_table.h"
 
-#define LEAKTOP_BPF_H /* its maps and helpers are replaced here */
+#define LEAKTOP_MAPS_BPF_H /* its maps and helpers are replaced here */
 #undef __always_inline
 #define __always_inline inline __attribute__((always_inline))
 #define __noinline __attribute__((noinline))

@@ -34,11 +34,7 @@ static void unmapping_the_middle_leaves_two(void **state)
 {
 	assert_int_equal(mappings_add(*state, 0x1000, 0x3000, 1, 7), 0);
 	assert_int_equal(mappings_remove(*state, 0x2000, 0x1000, 2), 0);
-	expect(*state, 2,
-	       (const uint64_t[][2]){
-		       {0x1000, 0x2000},
-			 {0x3000, 0x4000}
-	 });
+	expect(*state, 2, (const uint64_t[][2]){{0x1000, 0x2000}, {0x3000, 0x4000}});
 	assert_int_equal(mappings_at(*state, 1)->stack_id, 7);
 }
 
@@ -48,11 +44,7 @@ static void unmapping_across_several(void **state)
 		assert_int_equal(mappings_add(*state, 0x10000 + i * 0x1000, 0x1000, 1, 1), 0);
 	assert_int_equal(mappings_remove(*state, 0x10800, 0x2000, 2), 0);
 	expect(*state, 3,
-	       (const uint64_t[][2]){
-		       {0x10000, 0x10800},
-			   {0x12800, 0x13000},
-		       {0x13000, 0x14000}
-	 });
+	       (const uint64_t[][2]){{0x10000, 0x10800}, {0x12800, 0x13000}, {0x13000, 0x14000}});
 }
 
 static void a_removal_spares_what_was_born_after_it_began(void **state)
@@ -60,10 +52,7 @@ static void a_removal_spares_what_was_born_after_it_began(void **state)
 	/* Thread A entered munmap at 10; thread B was given the range at 20; A returns. */
 	assert_int_equal(mappings_add(*state, 0x1000, 0x1000, 20, 2), 0);
 	assert_int_equal(mappings_remove(*state, 0x1000, 0x1000, 10), 0);
-	expect(*state, 1,
-	       (const uint64_t[][2]){
-		       {0x1000, 0x2000}
-	       });
+	expect(*state, 1, (const uint64_t[][2]){{0x1000, 0x2000}});
 }
 
 static void a_new_mapping_replaces_what_was_there(void **state)
@@ -71,11 +60,7 @@ static void a_new_mapping_replaces_what_was_there(void **state)
 	assert_int_equal(mappings_add(*state, 0x1000, 0x4000, 1, 1), 0);
 	assert_int_equal(mappings_add(*state, 0x2000, 0x1000, 2, 2), 0);
 	expect(*state, 3,
-	       (const uint64_t[][2]){
-		       {0x1000, 0x2000},
-			 {0x2000, 0x3000},
-			   {0x3000, 0x5000}
-	   });
+	       (const uint64_t[][2]){{0x1000, 0x2000}, {0x2000, 0x3000}, {0x3000, 0x5000}});
 	assert_int_equal(mappings_at(*state, 1)->stack_id, 2);
 }
 
@@ -83,10 +68,7 @@ static void a_moved_mapping_keeps_its_birth_and_stack(void **state)
 {
 	assert_int_equal(mappings_add(*state, 0x1000, 0x1000, 5, 9), 0);
 	assert_int_equal(mappings_move(*state, 0x1000, 0x1000, 0x9000, 0x3000, 10, 11, 3), 0);
-	expect(*state, 1,
-	       (const uint64_t[][2]){
-		       {0x9000, 0xc000}
-	       });
+	expect(*state, 1, (const uint64_t[][2]){{0x9000, 0xc000}});
 	assert_int_equal(mappings_at(*state, 0)->stack_id, 9);
 	assert_int_equal(mappings_at(*state, 0)->birth_ns, 5);
 }
@@ -94,30 +76,21 @@ static void a_moved_mapping_keeps_its_birth_and_stack(void **state)
 static void a_mapping_from_before_gets_the_movers_stack(void **state)
 {
 	assert_int_equal(mappings_move(*state, 0x1000, 0x1000, 0x9000, 0x3000, 10, 11, 3), 0);
-	expect(*state, 1,
-	       (const uint64_t[][2]){
-		       {0x9000, 0xc000}
-	       });
+	expect(*state, 1, (const uint64_t[][2]){{0x9000, 0xc000}});
 	assert_int_equal(mappings_at(*state, 0)->stack_id, 3);
 }
 
 static void only_what_is_really_mapped_stays(void **state)
 {
-	const struct mapping_range present[] = {
-		{.start = 0x1000, .end = 0x2000},
-		{.start = 0x2000, .end = 0x2800},
-		{.start = 0x8000, .end = 0x9000}
-	};
+	const struct mapping_range present[] = {{.start = 0x1000, .end = 0x2000},
+						{.start = 0x2000, .end = 0x2800},
+						{.start = 0x8000, .end = 0x9000}};
 
 	assert_int_equal(mappings_add(*state, 0x1000, 0x4000, 1, 1), 0);
 	assert_int_equal(mappings_add(*state, 0x6000, 0x1000, 1, 1), 0);
 	assert_int_equal(mappings_add(*state, 0xa000, 0x1000, 99, 1), 0);
 	assert_int_equal(mappings_intersect(*state, present, 3, 50), 0);
-	expect(*state, 2,
-	       (const uint64_t[][2]){
-		       {0x1000, 0x2800},
-			 {0xa000, 0xb000}
-	 });
+	expect(*state, 2, (const uint64_t[][2]){{0x1000, 0x2800}, {0xa000, 0xb000}});
 }
 
 static void nonsense_is_ignored(void **state)

@@ -35,9 +35,8 @@ static void what_memleak_users_type(void **state)
 
 	(void)state;
 	snprintf(pid, sizeof(pid), "%d", getppid());
-	assert_int_equal(PARSE(&o, "-p", pid, "-T", "7", "-o", "500", "-z", "16", "-Z", "1K", "10",
-			       "3"),
-			 0);
+	assert_int_equal(
+		PARSE(&o, "-p", pid, "-T", "7", "-o", "500", "-z", "16", "-Z", "1K", "10", "3"), 0);
 	assert_int_equal(o.top, 7);
 	assert_int_equal(o.min_age_ms, 500);
 	assert_int_equal(o.size_min_bytes, 16);
@@ -69,11 +68,26 @@ static void a_command_keeps_its_own_options(void **state)
 static void usage_errors(void **state)
 {
 	static const char *const bad[][4] = {
-		{"--nonsense"}, {"-T"},		    {"-T", "0", "-a"},	    {"-p", "12x"},
-		{"-p", ""},	{"-p", "-5"},	    {"-a", "abc"},	    {"-a", "1", "2x"},
-		{"-a", "-5"},	{"--sort", "size"}, {"--format", "xml"},    {"--by", "moon"},
-		{NULL},		{"-a", "--"},	    {"-c", " "},	    {"-a", "0"},
-		{"-a", "nan"},	{"-z", "2", "-Z"},  {"--ring-size", "1"},   {"--max-blocks", "1"},
+		{"--nonsense"},
+		{"-T"},
+		{"-T", "0", "-a"},
+		{"-p", "12x"},
+		{"-p", ""},
+		{"-p", "-5"},
+		{"-a", "abc"},
+		{"-a", "1", "2x"},
+		{"-a", "-5"},
+		{"--sort", "size"},
+		{"--format", "xml"},
+		{"--by", "moon"},
+		{NULL},
+		{"-a", "--"},
+		{"-c", " "},
+		{"-a", "0"},
+		{"-a", "nan"},
+		{"-z", "2", "-Z"},
+		{"--ring-size", "1"},
+		{"--max-blocks", "1"},
 		{"-z", "99999999999999999999", "-a"},
 	};
 	struct options o;
@@ -110,9 +124,11 @@ static void sizes_with_units(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(what_memleak_users_type), cmocka_unit_test(usage_errors),
+		cmocka_unit_test(what_memleak_users_type),
+		cmocka_unit_test(usage_errors),
 		cmocka_unit_test(a_command_keeps_its_own_options),
-		cmocka_unit_test(a_missing_pid_is_no_usage_error), cmocka_unit_test(sizes_with_units),
+		cmocka_unit_test(a_missing_pid_is_no_usage_error),
+		cmocka_unit_test(sizes_with_units),
 	};
 
 	/* The messages are for people. */

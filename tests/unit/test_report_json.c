@@ -101,18 +101,12 @@ static bool is_null(const json_t *object, const char *key)
 static void top_level(void **state)
 {
 	static const struct key keys[] = {
-		{"version",	    "n"},
-		   {"time",		    "s"},
-		{"elapsed_s",	      "n"},
-		   {"final",	     "b"},
-		{"coverage",	     "o"},
-		   {"loss",		    "o"},
-		{"overhead",	     "o"},
-		   {"processes",	 "a"},
-		{"stacks",		   "a"},
-		   {"stacks_total",	    "n"},
-		{"total_live_bytes",  "n"},
-		   {"total_live_blocks", "n"},
+		{"version", "n"},	   {"time", "s"},
+		{"elapsed_s", "n"},	   {"final", "b"},
+		{"coverage", "o"},	   {"loss", "o"},
+		{"overhead", "o"},	   {"processes", "a"},
+		{"stacks", "a"},	   {"stacks_total", "n"},
+		{"total_live_bytes", "n"}, {"total_live_blocks", "n"},
 	};
 	struct report_sample r;
 	json_t *root;
@@ -134,18 +128,14 @@ static void top_level(void **state)
 static void coverage(void **state)
 {
 	static const struct key keys[] = {
-		{"processes",	      "n"},
-		{"allocators",	       "a"},
-		{"python",		   "a"},
+		{"processes", "n"},
+		{"allocators", "a"},
+		{"python", "a"},
 		{"stacks_complete_pct", "n"},
 	};
 	static const struct key allocator_keys[] = {
-		{"pid",		"n" },
-		    {"object",	       "s" },
-		{"build_id",	     "sz"},
-		{"allocator",     "s" },
-		    {"functions",	  "a" },
-		{"return_method", "s" },
+		{"pid", "n"},	    {"object", "s"},	{"build_id", "sz"},
+		{"allocator", "s"}, {"functions", "a"}, {"return_method", "s"},
 	};
 	struct report_sample r;
 	json_t *root, *object, *allocator;
@@ -168,23 +158,18 @@ static void coverage(void **state)
 static void loss_and_overhead(void **state)
 {
 	static const struct key loss_keys[] = {
-		{"alloc_events",	 "n"},
-		       {"free_events",	       "n"},
-		       {"live_map_full",	 "n"},
-		{"stacks",		   "n"},
-		       {"unwind_errors",	 "o"},
-		       {"live_map_full_bytes", "n"},
-		{"ring_full",	      "n"},
-		       {"missed_frees",	"n"},
+		{"alloc_events", "n"}, {"free_events", "n"},   {"live_map_full", "n"},
+		{"stacks", "n"},       {"unwind_errors", "o"}, {"live_map_full_bytes", "n"},
+		{"ring_full", "n"},    {"missed_frees", "n"},
 	};
 	static const struct key overhead_keys[] = {
-		{"budget_pct",	       "z"},
-		{"measured_pct",		 "z"},
-		{"mode",			 "s"},
+		{"budget_pct", "z"},
+		{"measured_pct", "z"},
+		{"mode", "s"},
 		{"sampling_interval_bytes", "z"},
-		{"probe_hits_per_s",	     "n"},
-		{"tracer_cpu_pct",	   "n"},
-		{"tracer_rss_bytes",	     "n"},
+		{"probe_hits_per_s", "n"},
+		{"tracer_cpu_pct", "n"},
+		{"tracer_rss_bytes", "n"},
 	};
 	struct report_sample r;
 	json_t *root, *loss, *overhead;
@@ -229,25 +214,25 @@ static void loss_and_overhead(void **state)
 static void processes(void **state)
 {
 	static const struct key keys[] = {
-		{"pid",			"n" },
-		{"comm",			 "s" },
-		{"exe",			"s" },
-		{"container",	      "oz"},
-		{"cgroup",		   "s" },
-		{"unit",			 "sz"},
-		{"rss_bytes",	      "n" },
-		{"live_bytes",	       "n" },
-		{"python_live_bytes",     "z" },
-		{"mmap_live_bytes",	    "n" },
-		{"allocator_free_bytes",	 "nz"},
-		{"file_and_shared_bytes", "n" },
-		{"untracked_bytes",	    "nz"},
-		{"growth_bytes_per_s",    "nz"},
-		{"limit_bytes",		"z" },
-		{"seconds_to_limit",	     "z" },
-		{"verdict",		    "z" },
-		{"live_blocks",		"n" },
-		{"mmap_live_blocks",	     "n" },
+		{"pid", "n"},
+		{"comm", "s"},
+		{"exe", "s"},
+		{"container", "oz"},
+		{"cgroup", "s"},
+		{"unit", "sz"},
+		{"rss_bytes", "n"},
+		{"live_bytes", "n"},
+		{"python_live_bytes", "z"},
+		{"mmap_live_bytes", "n"},
+		{"allocator_free_bytes", "nz"},
+		{"file_and_shared_bytes", "n"},
+		{"untracked_bytes", "nz"},
+		{"growth_bytes_per_s", "nz"},
+		{"limit_bytes", "z"},
+		{"seconds_to_limit", "z"},
+		{"verdict", "z"},
+		{"live_blocks", "n"},
+		{"mmap_live_blocks", "n"},
 	};
 	struct report_sample r;
 	json_t *root, *first, *second, *container;
@@ -279,22 +264,22 @@ static void processes(void **state)
 }
 
 static const struct key stack_keys[] = {
-	{"rank",		 "n" },
-	{"id",		 "s" },
-	{"pids",		 "a" },
-	{"live_bytes",	       "n" },
-	{"live_bytes_ci95",    "a" },
-	{"live_blocks",	"n" },
+	{"rank", "n"},
+	{"id", "s"},
+	{"pids", "a"},
+	{"live_bytes", "n"},
+	{"live_bytes_ci95", "a"},
+	{"live_blocks", "n"},
 	{"growth_bytes_per_s", "nz"},
-	{"allocated_bytes",    "n" },
-	{"freed_bytes",	"n" },
-	{"oldest_s",	     "n" },
-	{"domain",		   "s" },
-	{"types",		  "a" },
-	{"verdict",	    "z" },
-	{"frames",		   "a" },
-	{"allocated_blocks",   "n" },
-	{"freed_blocks",	 "n" },
+	{"allocated_bytes", "n"},
+	{"freed_bytes", "n"},
+	{"oldest_s", "n"},
+	{"domain", "s"},
+	{"types", "a"},
+	{"verdict", "z"},
+	{"frames", "a"},
+	{"allocated_blocks", "n"},
+	{"freed_blocks", "n"},
 };
 
 static void stacks(void **state)
@@ -330,14 +315,8 @@ static void stacks(void **state)
 static void frames(void **state)
 {
 	static const struct key keys[] = {
-		{"lang",	 "s" },
-		 {"function", "sz"},
-		     {"file",     "sz"},
-		       {"line",	"nz"},
-		{"module",   "s" },
-		 {"build_id", "sz"},
-		     {"offset",	"nz"},
-		       {"inlined",  "b" },
+		{"lang", "s"},	 {"function", "sz"}, {"file", "sz"},   {"line", "nz"},
+		{"module", "s"}, {"build_id", "sz"}, {"offset", "nz"}, {"inlined", "b"},
 	};
 	struct report_sample r;
 	json_t *root, *stack, *frame;
@@ -368,9 +347,9 @@ static void frames(void **state)
 static void groups(void **state)
 {
 	static const struct key keys[] = {
-		{"name",		 "s" },
-		{"live_bytes",	       "n" },
-		{"live_blocks",	"n" },
+		{"name", "s"},
+		{"live_bytes", "n"},
+		{"live_blocks", "n"},
 		{"growth_bytes_per_s", "nz"},
 	};
 	struct report_sample r;
@@ -428,15 +407,15 @@ static void sampled_mode_has_no_exact_interval(void **state)
 static void hostile_names(void **state)
 {
 	static const char *const names[][2] = {
-		{"\"},{\"pid\":1",   "\"},{\"pid\":1"  },
-		{"two\nlines\r",	 "two\nlines\r"    },
+		{"\"},{\"pid\":1", "\"},{\"pid\":1"},
+		{"two\nlines\r", "two\nlines\r"},
 		{"\x1b]0;title\x07", "\x1b]0;title\x07"},
-		{"\x80\xbf",	     FFFD FFFD	      },
-		{"\xc0\xaf",	     FFFD FFFD	      },
-		{"\xed\xa0\x80",	 FFFD FFFD FFFD    },
-		{"cut\xf0\x9f",	"cut" FFFD FFFD   },
-		{"\\",	       "\\"		   },
-		{"",		     ""		       },
+		{"\x80\xbf", FFFD FFFD},
+		{"\xc0\xaf", FFFD FFFD},
+		{"\xed\xa0\x80", FFFD FFFD FFFD},
+		{"cut\xf0\x9f", "cut" FFFD FFFD},
+		{"\\", "\\"},
+		{"", ""},
 	};
 	struct report_sample r;
 

@@ -180,12 +180,12 @@ static void losses_in_plain_words(void **state)
 	check_has(&r.s, &plain,
 		  "\nlost: ring buffer full 12 times: nothing lost, delivered later\n\n");
 	r.s.loss = (struct snapshot_loss){.alloc_events = 1,
-					 .free_events = 2,
-					 .live_map_full = 123,
-					 .live_map_full_bytes = 47815065,
-					 .stacks = 5,
-					 .ring_full = 12,
-					 .missed_frees = 7000};
+					  .free_events = 2,
+					  .live_map_full = 123,
+					  .live_map_full_bytes = 47815065,
+					  .stacks = 5,
+					  .ring_full = 12,
+					  .missed_frees = 7000};
 	check_has(&r.s, &plain,
 		  "\nlost: live table full: 123 allocations (45.6 MiB) not tracked; "
 		  "raise --max-blocks\n"

@@ -371,16 +371,16 @@ static void test_unit(void **state)
 		const char *wanted;
 		int unit, inner;
 	} rows[] = {
-		{"leaktop-%.service",	      1, 1},
-		{"leaktop-%",		      1, 1},
-		{"inner.scope",			0, 1},
-		{"inner",			  0, 0},
-		{"eaktop-%.service",		     0, 0},
-		{"leaktop-%.",		       0, 0},
-		{"eaktop-%",			     0, 0},
-		{".service",			     0, 0},
-		{"/",			     0, 0},
-		{"leaktop-%.service/",	       0, 0},
+		{"leaktop-%.service", 1, 1},
+		{"leaktop-%", 1, 1},
+		{"inner.scope", 0, 1},
+		{"inner", 0, 0},
+		{"eaktop-%.service", 0, 0},
+		{"leaktop-%.", 0, 0},
+		{"eaktop-%", 0, 0},
+		{".service", 0, 0},
+		{"/", 0, 0},
+		{"leaktop-%.service/", 0, 0},
 		{"leaktop-%.service/inner.scope", 0, 0},
 	};
 	struct bed *b = *state;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Maps and small helpers that the BPF files share. */
-#ifndef LEAKTOP_BPF_H
-#define LEAKTOP_BPF_H
+#ifndef LEAKTOP_MAPS_BPF_H
+#define LEAKTOP_MAPS_BPF_H
 
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
@@ -59,6 +59,29 @@ struct {
 	__uint(max_entries, STACK_IDS);
 	__type(value, __u32);
 } free_stack_ids SEC(".maps");
+
+/*
+ * Linux 6.13 and newer give a program with 64 bytes of stack or more a private
+ * stack for each CPU (commit a76ab5731e32). Uprobe programs can be preempted there
+ * by another thread that runs the same program on the same stack, which corrupts
+ * both, and can crash the kernel. A program that contains a tail call is left on
+ * the thread's own stack; the verifier removes the call itself. A map for each
+ * attach type, as kernels compare it.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} no_session SEC(".maps"), no_probe SEC(".maps");
+
+const volatile bool never;
+
+#define USE_THREAD_STACK(ctx, map)                     \
+	do {                                           \
+		if (never)                             \
+			bpf_tail_call(ctx, &(map), 0); \
+	} while (0)
 
 static __always_inline __u32 id_take(void *queue, __u32 *next, __u32 limit)
 {
