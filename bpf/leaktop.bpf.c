@@ -428,6 +428,19 @@ int call_return(struct pt_regs *ctx)
 	return 0;
 }
 
+/* A free must not fail for want of a thread's state, which it does not need: a
+ * thread that never allocated has none, and it is not always to be had. */
+static __always_inline __u32 slot_of_free(__u32 tgid)
+{
+	struct task_state *task = bpf_task_storage_get(&tasks, bpf_get_current_task_btf(), 0, 0);
+	struct proc_info *info;
+
+	if (task && task->slot)
+		return task->slot;
+	info = bpf_map_lookup_elem(&procs, &tgid);
+	return info ? info->slot : 0;
+}
+
 /* free and its kin: the block leaves the live set before its address can be reused. */
 SEC("uprobe")
 int free_entry(struct pt_regs *ctx)
@@ -435,20 +448,20 @@ int free_entry(struct pt_regs *ctx)
 	__u64 cookie = bpf_get_attach_cookie(ctx);
 	struct live_block block;
 	struct probe_spec spec;
-	struct task_state *task;
 	struct arguments a;
 	__u64 address;
-	__u32 tgid;
+	__u32 tgid, slot;
 
 	USE_THREAD_STACK(ctx, no_probe);
-	task = target_task(&tgid);
-	if (!task)
+	tgid = bpf_get_current_pid_tgid() >> 32;
+	slot = slot_of_free(tgid);
+	if (!slot)
 		return 0;
 	count(COUNT_HITS);
 	probe_spec_unpack(cookie, &spec);
 	arguments_read(ctx, &a);
 	address = argument(&a, spec.ptr_arg);
-	if (address && live_take(task->slot, address, &block))
+	if (address && live_take(slot, address, &block))
 		stack_count_free(&block);
 	return 0;
 }

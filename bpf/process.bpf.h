@@ -27,18 +27,25 @@ static __always_inline void process_event(__u32 kind, __u32 slot, __u32 tgid, __
 	}
 }
 
-/* Makes @tgid a target under a new slot, in place of what it was. 0: no slot left. */
-static __always_inline __u32 proc_adopt(__u32 tgid)
+/*
+ * Makes @tgid a target under a new slot and returns it, 0 if there is none left.
+ * With BPF_ANY it takes the place of what the process was; with BPF_NOEXIST a
+ * slot that another thread or the loader gave it meanwhile is kept.
+ */
+static __always_inline __u32 proc_adopt(__u32 tgid, __u64 flags)
 {
-	struct proc_info info = {};
+	struct proc_info info = {}, *there;
 
 	info.slot = id_take(&free_slots, &next_slot, LIVE_PROC_MAX);
 	if (!info.slot) {
 		count(COUNT_PROCESS_LOST);
 		return 0;
 	}
-	if (bpf_map_update_elem(&procs, &tgid, &info, BPF_ANY)) {
+	if (bpf_map_update_elem(&procs, &tgid, &info, flags)) {
 		bpf_map_push_elem(&free_slots, &info.slot, 0);
+		there = flags == BPF_NOEXIST ? bpf_map_lookup_elem(&procs, &tgid) : NULL;
+		if (there)
+			return there->slot;
 		count(COUNT_PROCESS_LOST);
 		return 0;
 	}
@@ -56,7 +63,7 @@ static __always_inline __u32 task_slot(struct task_state *task, __u32 tgid)
 	if (info) {
 		task->slot = info->slot;
 	} else if (adopt_all) {
-		task->slot = proc_adopt(tgid);
+		task->slot = proc_adopt(tgid, BPF_NOEXIST);
 		if (task->slot)
 			process_event(EVENT_EXEC, task->slot, tgid, 0);
 	}
@@ -92,7 +99,7 @@ int on_fork(struct bpf_raw_tracepoint_args *ctx)
 		return 0;
 	if (!follow_forks || !bpf_map_lookup_elem(&procs, &parent_tgid))
 		return 0;
-	slot = proc_adopt(tgid);
+	slot = proc_adopt(tgid, BPF_ANY);
 	if (slot)
 		space_inherit(parent_tgid, slot);
 	if (slot)
@@ -115,11 +122,12 @@ int on_exec(struct bpf_raw_tracepoint_args *ctx __attribute__((unused)))
 	if (tgid == self_tgid)
 		return 0;
 	if (bpf_map_lookup_elem(&procs, &tgid)) {
-		slot = proc_adopt(tgid);
+		slot = proc_adopt(tgid, BPF_ANY);
 		task = bpf_task_storage_get(&tasks, bpf_get_current_task_btf(), 0, 0);
 		if (task) {
 			task->slot = slot;
 			task->depth = 0;
+			__builtin_memset(task->cache, 0, sizeof(task->cache));
 		}
 	} else if (!watch_execs) {
 		return 0;
@@ -140,7 +148,8 @@ int on_exit(struct bpf_raw_tracepoint_args *ctx)
 	if (!info || BPF_CORE_READ(p, signal, live.counter) != 0)
 		return 0;
 	slot = info->slot;
-	bpf_map_delete_elem(&procs, &tgid);
+	if (bpf_map_delete_elem(&procs, &tgid)) /* the other last thread was first */
+		return 0;
 	process_event(EVENT_EXIT, slot, tgid, 0);
 	return 0;
 }

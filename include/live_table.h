@@ -5,8 +5,9 @@
  *
  * It is the free filter of the kernel side and the ledger's source at once. An
  * allocation is one insertion, a free one removal; nothing is sent for either,
- * so no full ring buffer can lose one, and a block costs 32 bytes here and
- * nothing in user space. The loader sweeps the table when it makes a report.
+ * so no full ring buffer can lose one, and a block costs 32 bytes here (48 with
+ * the room that hashing needs) and nothing in user space. The loader sweeps the table when it makes
+ *a report.
  *
  * Layout: buckets of 8 slots, the 8 keys in one cache line. A key lives in one
  * of two buckets, chosen by two hashes. A slot changes hands by compare-and-swap

@@ -284,6 +284,7 @@ static void check_signals(struct session *s)
 static void rescan(struct session *s)
 {
 	targets_rescan(s->targets);
+	targets_find_ended(s->targets);
 	if (ledger_has_buried(s->ledger))
 		sweep(s);
 }

@@ -2,6 +2,7 @@
 #include "targets.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -21,6 +22,8 @@
 #define COMMAND_STOP_MS 5000
 /* Ended processes kept for the report of a command; the oldest go first. */
 #define EXITED_MAX 1000
+/* A process that is not in /proc at so many checks in a row has ended. */
+#define MISSING_CHECKS 3
 
 struct targets {
 	const struct options *options;
@@ -95,8 +98,10 @@ static struct tracee *tracee_open(struct targets *ts, const struct process *proc
 	struct tracee *t = tracees_add(ts->tracees, process, slot, attachments_for(ts, pid),
 				       addr_space_new(pid, ts->m.objects));
 
-	if (!t || ledger_process_open(ts->m.ledger, slot, pid, t->addr_space))
-		return NULL;
+	if (t && ledger_process_open(ts->m.ledger, slot, pid, t->addr_space)) {
+		tracees_remove(ts->tracees, t);
+		t = NULL;
+	}
 	return t;
 }
 
@@ -218,6 +223,8 @@ static void on_fork(struct targets *ts, const struct event *e)
 	struct process process;
 	struct tracee *t;
 
+	if (tracees_by_slot(ts->tracees, e->proc)) /* a rescan was first */
+		return;
 	if (process_read_child((pid_t)e->pid, parent ? &parent->process : NULL, &process))
 		return;
 	t = tracee_open(ts, &process, e->proc);
@@ -229,13 +236,29 @@ static void on_fork(struct targets *ts, const struct event *e)
 	trace(ts, t);
 }
 
+static struct tracee *oldest_exited(const struct targets *ts, const struct tracee *but)
+{
+	for (size_t i = 0; i < tracees_count(ts->tracees); i++) {
+		struct tracee *t = tracees_at(ts->tracees, i);
+
+		if (t->exited && t != but)
+			return t;
+	}
+	return NULL;
+}
+
 static void process_ended(struct targets *ts, struct tracee *t)
 {
-	if (ts->command && tracees_count(ts->tracees) < EXITED_MAX) {
-		t->exited = true;
+	struct tracee *old;
+
+	if (!ts->command) {
+		bury(ts, t);
 		return;
 	}
-	bury(ts, t);
+	t->exited = true;
+	old = tracees_count(ts->tracees) >= EXITED_MAX ? oldest_exited(ts, t) : NULL;
+	if (old)
+		bury(ts, old);
 }
 
 /* A slot that never became a tracee (the process was too quick). */
@@ -265,11 +288,8 @@ static void on_exec(struct targets *ts, const struct event *e)
 	t = process_read((pid_t)e->pid, &process) ? NULL : tracee_open(ts, &process, e->proc);
 	if (t)
 		trace(ts, t);
-	if (!old)
-		return;
-	attachments_free(old->attachments);
-	old->attachments = attachments_new(ts->m.prober, old->process.pid);
-	process_ended(ts, old);
+	if (old)
+		bury(ts, old);
 }
 
 static void on_exit_event(struct targets *ts, const struct event *e)
@@ -277,7 +297,8 @@ static void on_exit_event(struct targets *ts, const struct event *e)
 	struct tracee *t = tracees_by_slot(ts->tracees, e->proc);
 
 	if (!t) {
-		bury_unknown(ts, e->proc);
+		if (!ledger_process(ts->m.ledger, e->proc))
+			bury_unknown(ts, e->proc);
 		return;
 	}
 	log_info("pid %d (%s) has ended", t->process.pid, t->process.comm);
@@ -311,15 +332,31 @@ void targets_event(struct targets *ts, const struct event *e)
 	}
 }
 
+/* An end or a new program that no event told of, because the ring buffer was full. */
+static void check_tracee(struct targets *ts, struct tracee *t)
+{
+	struct event exec = {.kind = EVENT_EXEC, .pid = (__u32)t->process.pid};
+
+	if (!process_is_alive(&t->process)) {
+		/* The event may still wait: it has the right to come first. */
+		if (++t->missing >= MISSING_CHECKS)
+			process_ended(ts, t);
+		return;
+	}
+	t->missing = 0;
+	exec.proc = kernel_process_slot(ts->m.kernel, t->process.pid);
+	if (exec.proc && exec.proc != t->slot)
+		on_exec(ts, &exec);
+}
+
 void targets_find_ended(struct targets *ts)
 {
 	for (size_t i = tracees_count(ts->tracees); i--;) {
-		struct tracee *t = tracees_at(ts->tracees, i);
+		struct tracee *t =
+			i < tracees_count(ts->tracees) ? tracees_at(ts->tracees, i) : NULL;
 
-		if (t->exited || process_is_alive(&t->process))
-			continue;
-		kernel_process_remove(ts->m.kernel, t->process.pid, t->slot);
-		process_ended(ts, t);
+		if (t && !t->exited)
+			check_tracee(ts, t);
 	}
 }
 
@@ -357,8 +394,13 @@ static void hold_at_libraries(struct targets *ts, struct tracee *t)
 
 	for (int i = 0; i < stops; i++) {
 		kernel_stop_at_dlopen(ts->m.kernel, t->process.pid);
-		if (command_run_to_stop(ts->command, COMMAND_STOP_MS) != 1)
+		if (command_run_to_stop(ts->command, COMMAND_STOP_MS) != 1) {
+			/* It must not be stopped later, when nobody would let it go on. */
+			kernel_stop_at_dlopen(ts->m.kernel, 0);
+			if (!command_has_ended(ts->command))
+				kill(t->process.pid, SIGCONT);
 			return;
+		}
 		learn_mappings(ts, t);
 		log_debug("held at its libraries: %d objects probed",
 			  probe_all(ts, t->attachments, t->process.pid));

@@ -18,6 +18,7 @@ struct tracee {
 	struct process process;
 	uint32_t slot;
 	bool exited;			 /* kept for the last report */
+	unsigned int missing;		 /* checks since it was last seen in /proc */
 	struct attachments *attachments; /* owned */
 	struct addr_space *addr_space;	 /* owned */
 };

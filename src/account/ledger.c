@@ -265,6 +265,7 @@ static void sums_reset(struct ledger *l)
 		if (!s)
 			continue;
 		s->live_bytes = s->live_blocks = 0;
+		s->held = false;
 		s->oldest_birth_ns = UINT64_MAX;
 	}
 }
@@ -274,6 +275,8 @@ static void stack_add(struct ledger *l, struct ledger_process *p, uint32_t stack
 {
 	struct ledger_stack *s = stack_id < STACK_IDS ? l->stacks[stack_id] : NULL;
 
+	if (s && s->slot == p->slot)
+		s->held = true;
 	if (birth_ns > l->young_after_ns)
 		return;
 	if (!s || s->slot != p->slot) {
@@ -323,6 +326,10 @@ static struct mapping_range *ranges_present(pid_t pid, size_t *count)
 			}
 			ranges = grown;
 		}
+		/* A file's pages are no anonymous memory, whatever was there before. */
+		if (m.inode && strncmp(m.path, "/dev/zero", 9) &&
+		    strncmp(m.path, "/anon_hugepage", 14))
+			continue;
 		ranges[n++] = (struct mapping_range){.start = m.start, .end = m.end};
 	}
 	maps_iter_free(it);
@@ -356,7 +363,7 @@ static void mappings_sum(struct ledger *l, struct ledger_process *p, uint64_t no
 static void stack_tidy(struct ledger *l, struct ledger_stack *s)
 {
 	const struct ledger_process *p = ledger_process(l, s->slot);
-	bool idle = !s->live_blocks && s->idle_blocks == s->allocated_blocks;
+	bool idle = !s->held && s->idle_blocks == s->allocated_blocks;
 
 	s->idle_blocks = s->allocated_blocks;
 	if (!p || p->buried || (s->retiring && idle)) {

@@ -5,7 +5,7 @@
  * Heap blocks are not copied here. They stand in the live table that the BPF
  * programs share with us; a sweep of the table makes the sums. Stacks and
  * anonymous mappings come as events. So a block costs no memory in user space,
- * and a million of them cost one pass over 32 MB every report.
+ * and a million of them cost one pass over 48 MB every report.
  */
 #ifndef LEAKTOP_LEDGER_H
 #define LEAKTOP_LEDGER_H
@@ -46,6 +46,7 @@ struct ledger_stack {
 	uint64_t oldest_birth_ns; /* UINT64_MAX: none */
 	uint64_t allocated_bytes, allocated_blocks, freed_bytes, freed_blocks;
 	struct history history; /* of live_bytes */
+	bool held;		/* some block is its, however young */
 	bool retiring;		/* its number is being taken back */
 	uint64_t idle_blocks;	/* allocated_blocks at the sweep before */
 };

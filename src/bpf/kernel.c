@@ -308,14 +308,28 @@ int kernel_process_add(struct kernel *k, pid_t tgid, uint32_t *slot)
 		info.slot = __atomic_fetch_add(&k->skel->data->next_slot, 1, __ATOMIC_SEQ_CST);
 	if (info.slot >= LIVE_PROC_MAX)
 		return -ENOSPC;
-	if (bpf_map_update_elem(bpf_map__fd(k->skel->maps.procs), &key, &info, BPF_ANY)) {
+	if (bpf_map_update_elem(bpf_map__fd(k->skel->maps.procs), &key, &info, BPF_NOEXIST)) {
 		int err = -errno;
 
 		kernel_slot_release(k, info.slot);
-		return err == -E2BIG ? -ENOSPC : err;
+		info.slot = err == -EEXIST ? kernel_process_slot(k, tgid) : 0;
+		if (!info.slot)
+			return err == -E2BIG ? -ENOSPC : err;
 	}
 	*slot = info.slot;
 	return 0;
+}
+
+uint32_t kernel_process_slot(const struct kernel *k, pid_t tgid)
+{
+	uint32_t key = (uint32_t)tgid;
+	struct {
+		uint32_t slot, flags;
+	} info;
+
+	if (bpf_map_lookup_elem(bpf_map__fd(k->skel->maps.procs), &key, &info))
+		return 0;
+	return info.slot;
 }
 
 void kernel_process_remove(struct kernel *k, pid_t tgid, uint32_t slot)

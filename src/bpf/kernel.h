@@ -65,10 +65,13 @@ int kernel_event_fd(const struct kernel *k);
 bool kernel_drain(struct kernel *k, void (*fn)(void *arg, const struct event *e, size_t size),
 		  void *arg);
 
-/* Makes @tgid a target; @slot names it in keys and events. -ENOSPC: no slot is free. */
+/* Makes @tgid a target; @slot names it in keys and events. It may be one already,
+ * made by the kernel side, whose event still waits. -ENOSPC: no slot is free. */
 int kernel_process_add(struct kernel *k, pid_t tgid, uint32_t *slot);
 /* Forgets @tgid, unless it stands under another slot by now. */
 void kernel_process_remove(struct kernel *k, pid_t tgid, uint32_t slot);
+/* The slot under which @tgid stands now, 0: none. */
+uint32_t kernel_process_slot(const struct kernel *k, pid_t tgid);
 /* Hands slots and stack ids back once nothing refers to them. A stack of a living
  * process is retired first, and released when it is sure that no thread holds
  * its id any more. */

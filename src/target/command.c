@@ -26,6 +26,7 @@ static void child_exec(char *const argv[], int report_fd)
 
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
+	signal(SIGPIPE, SIG_DFL); /* ours is ignored, and that outlives an exec */
 	if (!ptrace(PTRACE_TRACEME, 0, NULL, NULL))
 		execvp(argv[0], argv);
 	err = errno;
@@ -146,8 +147,13 @@ int command_run_to_stop(struct command *c, int timeout_ms)
 	}
 	/* Only a stopped tracee can be let go. */
 	kill(c->pid, SIGSTOP);
-	if (waitpid(c->pid, &status, 0) == c->pid && WIFSTOPPED(status))
-		command_release(c);
+	while (waitpid(c->pid, &status, 0) == c->pid) {
+		result = handle_stop(c, status); /* other signals come first, or its end */
+		if (result == 1)
+			command_release(c);
+		if (result != -EAGAIN)
+			break;
+	}
 	return 0;
 }
 
