@@ -103,13 +103,27 @@ static void print_point(const struct doctor *d, const struct probe_point *point)
 	printf("\n");
 }
 
+/* Sessions need no guard for exceptions. */
+static bool is_attached(const struct doctor *d, const struct probe_point *point)
+{
+	return point->program != PROGRAM_GUARD || d->method != METHOD_SESSION;
+}
+
 static void print_object(const struct doctor *d, const struct object_probes *o)
 {
+	size_t count = probe_plan_count(o->plan), attached = 0;
+
+	for (size_t i = 0; i < count; i++)
+		attached += is_attached(d, probe_plan_point(o->plan, i));
+	if (!attached)
+		return;
 	printf("  ");
 	escape_terminal(stdout, object_path(o->object), 256);
 	printf(" (%s)\n", o->sites.allocator ? o->sites.allocator : "no allocator");
-	for (size_t i = 0; i < probe_plan_count(o->plan); i++)
-		print_point(d, probe_plan_point(o->plan, i));
+	for (size_t i = 0; i < count; i++) {
+		if (is_attached(d, probe_plan_point(o->plan, i)))
+			print_point(d, probe_plan_point(o->plan, i));
+	}
 }
 
 static int examine(pid_t pid, void *arg)
