@@ -27,7 +27,7 @@ WARNINGS := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototy
 CFLAGS ?= -O2 -g
 LT_CFLAGS := -std=gnu11 -D_GNU_SOURCE -DLEAKTOP_VERSION='"$(VERSION)"' -Iinclude -Isrc \
 	     -I$(BUILD)/bpf $(WARNINGS)
-LIBS := -lbpf -ldw -lelf -lz -lZydis -lZycore -liberty -ljansson -lcap-ng -lm -lpthread
+LIBS := -lbpf -ldw -lelf -lz -lZydis -lZycore -liberty -ljansson -lcap-ng -llzma -lm -lpthread -ldl
 BPF_CFLAGS := -O2 -g -target bpf -mcpu=v3 -D__TARGET_ARCH_$(ARCH) -Wall -Wextra -Werror \
 	      -Ivmlinux -Iinclude -Ibpf
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
@@ -90,7 +90,7 @@ $(BUILD)/bench/%: tests/bench/%.c $(filter-out $(BUILD)/obj/main.o,$(OBJECTS))
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS) $(LT_CFLAGS) -MMD -MP $^ -o $@ $(LIBS)
 
--include tests/fixtures/fixtures.mk
+-include tests/fixtures/fixtures.mk tests/bench/bench.mk tests/fuzz/fuzz.mk
 
 #> make setup         install with apt what is missing to build and test
 setup:

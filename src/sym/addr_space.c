@@ -7,20 +7,22 @@
 #include "sym/addr_space.h"
 
 #include <errno.h>
-#include <limits.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "sym/object.h"
+#include "sym/perf_map.h"
 #include "sym/string_pool.h"
 #include "target/procfs.h"
 
 #define REGIONS_MAX 65536u
 #define NAME_BYTES_MAX (16u << 20) /* all names of one process */
+#define PLAIN_FILES 8u
+#define NS_PER_S 1000000000ull
 
 struct region {
 	uint64_t start, end; /* addresses */
@@ -35,12 +37,22 @@ struct regions {
 	size_t count, capacity;
 };
 
+/* A file that is mapped as code and is no ELF file. */
+struct plain_file {
+	struct object_id id;
+	const char *name;
+};
+
 struct addr_space {
 	pid_t pid;
 	uint64_t start_ticks; /* 0: unknown */
 	struct object_table *objects;
 	struct string_pool *names;
 	struct regions regions;
+	struct plain_file plain[PLAIN_FILES]; /* the last ones */
+	size_t plain_count;
+	struct perf_map *perf_map;
+	uint64_t perf_map_due_ns; /* not to be looked for before */
 };
 
 struct addr_space *addr_space_new(pid_t pid, struct object_table *objects)
@@ -65,6 +77,7 @@ void addr_space_free(struct addr_space *as)
 {
 	if (!as)
 		return;
+	perf_map_unref(as->perf_map);
 	string_pool_free(as->names);
 	free(as->regions.items);
 	free(as);
@@ -108,33 +121,58 @@ static bool same_id(const struct object_id *a, const struct object_id *b)
 	return a->inode == b->inode && a->dev_major == b->dev_major && a->dev_minor == b->dev_minor;
 }
 
+/* JITs that map one memory file twice, to write and to run it (.NET's "doublemapper"),
+ * have many mappings of it, and new ones all the time. */
+static bool is_plain(const struct addr_space *as, const struct object_id *id, const char *name)
+{
+	for (size_t i = 0; i < PLAIN_FILES && i < as->plain_count; i++) {
+		if (same_id(&as->plain[i].id, id) && !strcmp(as->plain[i].name, name))
+			return true;
+	}
+	return false;
+}
+
+static void remember_plain(struct addr_space *as, const struct object_id *id, const char *name)
+{
+	as->plain[as->plain_count++ % PLAIN_FILES] = (struct plain_file){*id, name};
+}
+
 /*
  * Devices without a major number are filesystems without a block device, of
  * which btrfs gives one inode number to several files; there only the file
- * itself tells. A device node is left alone: to open one can start something.
+ * itself tells.
  */
-static struct object *find_object(struct addr_space *as, const struct mapping *m,
-				  const struct object_id *id)
+static struct object *find_file(struct addr_space *as, const struct mapping *m,
+				const struct object_id *id, const char *name)
 {
 	struct object *object = NULL;
-	char path[PATH_MAX];
-	struct stat st;
-	int fd;
+	int fd, err;
 
-	if (!id->inode)
-		return NULL;
 	if (id->dev_major && !object_table_get(as->objects, id, -1, m->path, &object))
 		return object;
+	if (name && is_plain(as, id, name))
+		return NULL;
 
-	mapping_path(as->pid, m, path, sizeof(path));
-	if (stat(path, &st) || !S_ISREG(st.st_mode))
-		return NULL;
 	fd = mapping_open(as->pid, m);
-	if (fd < 0)
-		return NULL;
-	if (object_table_get(as->objects, id, fd, m->path, &object))
-		object = NULL;
-	close(fd);
+	err = fd < 0 ? fd : object_table_get(as->objects, id, fd, m->path, &object);
+	if (fd >= 0)
+		close(fd);
+	if (err == -EINVAL && name)
+		remember_plain(as, id, name);
+	return err ? NULL : object;
+}
+
+static struct object *find_object(struct addr_space *as, const struct mapping *m,
+				  const struct object_id *id, const char *name)
+{
+	struct object *object;
+
+	/* The kernel's own mappings have no inode, and names in brackets. */
+	if (!id->inode)
+		return strcmp(m->path, "[vdso]") ? NULL : object_table_vdso(as->objects);
+	object = find_file(as, m, id, name);
+	if (object && as->start_ticks)
+		object_set_origin(object, as->pid, as->start_ticks);
 	return object;
 }
 
@@ -153,8 +191,8 @@ static struct region make_region(struct addr_space *as, const struct mapping *m)
 	    known->offset == region.offset && same_id(&known->id, &region.id) &&
 	    !strcmp(known->name, path))
 		return *known;
-	region.object = find_object(as, m, &region.id);
 	region.name = string_pool_add(as->names, path);
+	region.object = find_object(as, m, &region.id, region.name);
 	if (!region.name)
 		region.name = region.object ? object_path(region.object) : "[unknown]";
 	return region;
@@ -248,6 +286,26 @@ out:
 	free(now.items);
 	free(merged.items);
 	return err;
+}
+
+struct perf_map *addr_space_perf_map(struct addr_space *as)
+{
+	struct perf_map *found;
+	struct timespec now;
+	uint64_t now_ns;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	now_ns = (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec;
+	if (as->perf_map || now_ns < as->perf_map_due_ns)
+		return as->perf_map;
+	as->perf_map_due_ns = now_ns + NS_PER_S;
+	if (perf_map_open(as->pid, &found))
+		return NULL;
+	if (other_process(as))
+		perf_map_unref(found);
+	else
+		as->perf_map = found;
+	return as->perf_map;
 }
 
 int addr_space_find(const struct addr_space *as, uint64_t address, struct addr_location *out)

@@ -13,6 +13,7 @@
 struct addr_space;
 struct object;
 struct object_table;
+struct perf_map;
 
 /* @objects is borrowed and must outlive the address space. */
 struct addr_space *addr_space_new(pid_t pid, struct object_table *objects);
@@ -22,8 +23,13 @@ void addr_space_free(struct addr_space *as);
  * Returns 0 or negative errno (-ESRCH: gone). */
 int addr_space_refresh(struct addr_space *as);
 
+/* Names of its JIT's code, kept when the process is gone: borrowed, NULL if it writes
+ * none. Looked for at the first call that finds the process alive, and then at most
+ * once a second until it is there. */
+struct perf_map *addr_space_perf_map(struct addr_space *as);
+
 struct addr_location {
-	struct object *object; /* NULL: no ELF file there */
+	struct object *object; /* NULL: no ELF file there; the vdso has one */
 	uint64_t vaddr;	       /* ELF virtual address in @object */
 	const char *name; /* path, "[vdso]", "[heap]", "[anon]"; lives with the address space */
 };

@@ -120,7 +120,7 @@ static int fill(struct debug_image *image, int fd, uint64_t max_bytes)
 	Elf *elf;
 	int err;
 
-	err = elf_file_open(fd, &elf);
+	err = elf_file_open_debug(fd, &elf);
 	if (err)
 		return err;
 	err = load_headers(image, fd, elf);

@@ -6,7 +6,7 @@
  * are indexed at the first question, and every walk is a loop with a limit. And
  * libdw opens any path that a .gnu_debugaltlink section names, as root and even
  * if it is a pipe; so a file that has one is refused unless we have found the
- * supplement ourselves. (Split units, .dwo, are left unopened for the same
+ * supplement for it. (Split units, .dwo, are left unopened for the same
  * reason: that would take dwarf_get_units() with a sub-DIE, or dwarf_getscopes.)
  */
 #include "sym/debug_info.h"
@@ -20,9 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/types.h>
-#include <unistd.h>
 
-#include "sym/debug_file.h"
 #include "sym/debug_image.h"
 #include "sym/elf_file.h"
 #include "sym/range_index.h"
@@ -114,31 +112,43 @@ static int open_dwarf(int fd, uint64_t max_bytes, struct debug_image **image_out
 	return 0;
 }
 
-static int open_supplement(struct debug_info *d, const char *debug_root, uint64_t max_bytes)
+static int open_supplement(struct debug_info *d, int fd, uint64_t max_bytes)
 {
-	char hex[BUILD_ID_HEX_BYTES];
-	const void *id = NULL;
+	const void *id;
 	const char *name;
 	ssize_t bytes;
-	int fd, err;
+	int err;
 
 	bytes = dwelf_dwarf_gnu_debugaltlink(d->dwarf, &name, &id);
 	if (bytes == 0)
 		return 0;
-	if (bytes < 0 || bytes > BUILD_ID_BYTES_MAX)
+	if (bytes < 0)
 		return -EINVAL;
-	build_id_to_hex(id, (size_t)bytes, hex);
-	fd = debug_file_open(debug_root, hex);
 	if (fd < 0)
 		return -ENOENT;
 	err = open_dwarf(fd, max_bytes, &d->alt_image, &d->alt);
-	close(fd);
-	if (!err)
-		dwarf_setalt(d->dwarf, d->alt);
-	return err;
+	if (err)
+		return err;
+	/* One that has a link itself would let libdw open what it names. */
+	if (dwelf_dwarf_gnu_debugaltlink(d->alt, &name, &id) != 0)
+		return -EINVAL;
+	dwarf_setalt(d->dwarf, d->alt);
+	return 0;
 }
 
-int debug_info_new(int fd, const char *debug_root, uint64_t max_bytes, struct debug_info **out)
+bool debug_info_exists(int fd)
+{
+	bool found;
+	Elf *elf;
+
+	if (elf_file_open(fd, &elf))
+		return false;
+	found = elf_file_section(elf, ".debug_info", UINT64_MAX);
+	elf_end(elf);
+	return found;
+}
+
+int debug_info_new(int fd, int supplement_fd, uint64_t max_bytes, struct debug_info **out)
 {
 	struct debug_info *d = calloc(1, sizeof(*d));
 	Elf_Scn *lines;
@@ -148,7 +158,7 @@ int debug_info_new(int fd, const char *debug_root, uint64_t max_bytes, struct de
 		return -ENOMEM;
 	err = open_dwarf(fd, max_bytes, &d->image, &d->dwarf);
 	if (!err)
-		err = open_supplement(d, debug_root, max_bytes - debug_image_bytes(d->image));
+		err = open_supplement(d, supplement_fd, max_bytes - debug_image_bytes(d->image));
 	if (err) {
 		debug_info_free(d);
 		return err;

@@ -19,11 +19,15 @@ struct source_frame {
 };
 
 /*
- * @fd is needed during the call only. @debug_root: where supplementary (dwz)
- * files are. Returns 0, -ENOENT if the file has no DWARF or its supplement is
- * missing, -E2BIG if it is more than @max_bytes, or another negative errno.
+ * @supplement_fd: the file that @fd shares DWARF with (dwz), -1: none. Both are needed
+ * during the call only. Returns 0, -ENOENT if the file has no DWARF or should have a
+ * supplement, -E2BIG if it is more than @max_bytes, or another negative errno.
+ * Not read: split units (.dwo, .dwp), of which the lines are known but neither functions
+ * nor inlined calls; .zdebug sections; supplements without .debug_info (libdw wants it).
  */
-int debug_info_new(int fd, const char *debug_root, uint64_t max_bytes, struct debug_info **out);
+int debug_info_new(int fd, int supplement_fd, uint64_t max_bytes, struct debug_info **out);
+/* Whether debug_info_new() would find any. */
+bool debug_info_exists(int fd);
 void debug_info_free(struct debug_info *d);
 
 /* Size of its sections, which are in memory as long as it lives. */

@@ -29,8 +29,12 @@
 static bool header_good(const Elf64_Ehdr *eh)
 {
 	return !memcmp(eh->e_ident, ELFMAG, SELFMAG) && eh->e_ident[EI_CLASS] == ELFCLASS64 &&
-	       eh->e_ident[EI_DATA] == NATIVE_ELFDATA &&
-	       (eh->e_type == ET_EXEC || eh->e_type == ET_DYN) && eh->e_phnum != PN_XNUM;
+	       eh->e_ident[EI_DATA] == NATIVE_ELFDATA && eh->e_phnum != PN_XNUM;
+}
+
+static bool is_program(const Elf64_Ehdr *eh)
+{
+	return eh->e_type == ET_EXEC || eh->e_type == ET_DYN;
 }
 
 /* From SHN_LORESERVE on, the number of sections stands in the first one's sh_size. */
@@ -46,7 +50,7 @@ static int check_section_count(int fd, const Elf64_Ehdr *eh)
 	return first.sh_size <= SECTIONS_MAX ? 0 : -EINVAL;
 }
 
-static int check_file(int fd)
+static int check_file(int fd, bool debug)
 {
 	Elf64_Ehdr eh;
 	struct stat st;
@@ -59,7 +63,8 @@ static int check_file(int fd)
 	n = pread(fd, &eh, sizeof(eh), 0);
 	if (n < 0)
 		return -errno;
-	if (n != (ssize_t)sizeof(eh) || !header_good(&eh))
+	if (n != (ssize_t)sizeof(eh) || !header_good(&eh) ||
+	    !(is_program(&eh) || (debug && eh.e_type == ET_REL)))
 		return -EINVAL;
 	return check_section_count(fd, &eh);
 }
@@ -74,12 +79,12 @@ static bool section_names_good(Elf *elf)
 	return !gelf_getshdr(elf_getscn(elf, index), &sh) || sh.sh_size <= SECTION_NAMES_MAX;
 }
 
-int elf_file_open(int fd, Elf **out)
+static int open_checked(int fd, bool debug, Elf **out)
 {
 	Elf *elf;
 	int err;
 
-	err = check_file(fd);
+	err = check_file(fd, debug);
 	if (err)
 		return err;
 	if (elf_version(EV_CURRENT) == EV_NONE)
@@ -95,6 +100,16 @@ int elf_file_open(int fd, Elf **out)
 	}
 	*out = elf;
 	return 0;
+}
+
+int elf_file_open(int fd, Elf **out)
+{
+	return open_checked(fd, false, out);
+}
+
+int elf_file_open_debug(int fd, Elf **out)
+{
+	return open_checked(fd, true, out);
 }
 
 Elf_Scn *elf_file_section(Elf *elf, const char *name, uint64_t max_bytes)

@@ -16,6 +16,8 @@
  * machine's byte order, or another negative errno.
  */
 int elf_file_open(int fd, Elf **out);
+/* The same for a debug file: those that dwz makes say they are ET_REL. */
+int elf_file_open_debug(int fd, Elf **out);
 
 /* The section called @name with at most @max_bytes in the file, or NULL. */
 Elf_Scn *elf_file_section(Elf *elf, const char *name, uint64_t max_bytes);

@@ -1,17 +1,27 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* One frame of a stack as a person reads it. */
+/* One frame of a stack: where it lies, and as a person reads it. */
 #ifndef LEAKTOP_FRAME_H
 #define LEAKTOP_FRAME_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
+struct object;
+
+/* Kept after its process is gone. */
+struct frame_ref {
+	struct object *object; /* NULL: no ELF file */
+	const char *name;      /* of what is there if there is no object */
+	uint64_t address;      /* return address in the process */
+	uint64_t vaddr;	       /* in @object */
+};
+
 enum frame_lang {
 	FRAME_NATIVE = 0,
 	FRAME_PYTHON,
 };
 
-/* Strings are owned by the symbolizer and live as long as it does. */
+/* A frame as it is shown; whoever fills it owns the strings. */
 struct frame {
 	enum frame_lang lang;
 	bool inlined;	      /* an inlined call: shares its address with the next frame */

@@ -14,17 +14,24 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "sym/elf_file.h"
+#include "target/procfs.h"
 
 #define BUCKETS 4096u
 #define OBJECTS_MAX 16384u
 #define LOADS_MAX 64u
 #define HEADERS_MAX 4096u
+
+#ifndef MFD_NOEXEC_SEAL
+#define MFD_NOEXEC_SEAL 8u /* Linux 6.3, include/uapi/linux/memfd.h */
+#endif
 
 struct load_segment {
 	uint64_t offset, bytes; /* in the file */
@@ -39,13 +46,18 @@ struct object {
 	int fd;
 	char *path;
 	char *build_id;
+	/* Set while other threads look; the pid last, as it tells that both are there. */
 	bool is_allocator;
+	pid_t origin_pid;
+	uint64_t origin_ticks;
 	size_t load_count;
 	struct load_segment loads[LOADS_MAX];
 };
 
 struct object_table {
 	size_t count;
+	bool vdso_tried;
+	struct object *vdso;
 	struct object *buckets[BUCKETS];
 };
 
@@ -79,6 +91,7 @@ void object_table_free(struct object_table *t)
 			object_free(o);
 		}
 	}
+	object_free(t->vdso);
 	free(t);
 }
 
@@ -131,14 +144,14 @@ static int read_loads(struct object *o, Elf *elf)
 		struct load_segment *load = &o->loads[o->load_count];
 
 		if (ph.p_type != PT_LOAD || ph.p_filesz > UINT64_MAX - ph.p_offset ||
-		    ph.p_filesz > UINT64_MAX - ph.p_vaddr)
+		    ph.p_filesz > UINT64_MAX - ph.p_vaddr || ph.p_memsz > UINT64_MAX - ph.p_vaddr)
 			continue;
 		if (o->load_count == LOADS_MAX)
 			break;
 		load->offset = ph.p_offset;
 		load->bytes = ph.p_filesz;
 		load->vaddr = ph.p_vaddr;
-		load->executable = ph.p_flags & PF_X;
+		load->executable = (ph.p_flags & PF_X) && ph.p_memsz;
 		o->load_count++;
 	}
 	return 0;
@@ -216,6 +229,82 @@ int object_table_get(struct object_table *t, const struct object_id *id, int fd,
 	return 0;
 }
 
+static int find_vdso(struct mapping *out)
+{
+	uint64_t start = getauxval(AT_SYSINFO_EHDR);
+	struct maps_iter *it;
+	struct mapping m;
+	int err;
+
+	if (!start)
+		return -ENOENT;
+	err = maps_iter_new(getpid(), &it);
+	if (err)
+		return err;
+	err = -ENOENT;
+	while (err && maps_iter_next(it, &m) == 1) {
+		if (m.start == start && m.readable) {
+			*out = m;
+			err = 0;
+		}
+	}
+	maps_iter_free(it);
+	return err;
+}
+
+/* A system may insist on the flag (sysctl vm.memfd_noexec); old kernels refuse it. */
+static int make_memfd(void)
+{
+	int fd = memfd_create("vdso", MFD_CLOEXEC | MFD_NOEXEC_SEAL);
+
+	if (fd < 0 && errno == EINVAL)
+		fd = memfd_create("vdso", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	return fd < 0 ? -errno : fd;
+}
+
+/* Sealed, so that what was checked of it once stays true. A descriptor or negative errno. */
+static int copy_vdso(void)
+{
+	struct mapping m;
+	size_t bytes;
+	int fd, err;
+
+	err = find_vdso(&m);
+	if (err)
+		return err;
+	fd = make_memfd();
+	if (fd < 0)
+		return fd;
+	bytes = m.end - m.start;
+	if (write(fd, (const void *)(uintptr_t)m.start, bytes) != (ssize_t)bytes)
+		err = -EIO;
+	else if (fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL))
+		err = -errno;
+	if (err) {
+		close(fd);
+		return err;
+	}
+	return fd;
+}
+
+struct object *object_table_vdso(struct object_table *t)
+{
+	const struct object_id no_file = {0};
+	struct stat st;
+	int fd;
+
+	if (t->vdso_tried)
+		return t->vdso;
+	t->vdso_tried = true;
+	fd = copy_vdso();
+	if (fd < 0)
+		return NULL;
+	if (!fstat(fd, &st) && object_new(&no_file, fd, &st, "[vdso]", &t->vdso))
+		t->vdso = NULL;
+	close(fd);
+	return t->vdso;
+}
+
 int object_fd(const struct object *o)
 {
 	return o->fd;
@@ -251,6 +340,22 @@ int object_vaddr(const struct object *o, uint64_t file_offset, uint64_t *vaddr)
 	return 0;
 }
 
+int object_code_start(const struct object *o, uint64_t *vaddr)
+{
+	const struct load_segment *first = NULL;
+
+	for (size_t i = 0; i < o->load_count; i++) {
+		const struct load_segment *load = &o->loads[i];
+
+		if (load->executable && (!first || load->vaddr < first->vaddr))
+			first = load;
+	}
+	if (!first)
+		return -ENODATA;
+	*vaddr = first->vaddr;
+	return 0;
+}
+
 bool object_is_same_file(const struct object *a, const struct object *b)
 {
 	const char *x = a->build_id ? a->build_id : "", *y = b->build_id ? b->build_id : "";
@@ -262,10 +367,27 @@ bool object_is_same_file(const struct object *a, const struct object *b)
 
 void object_set_allocator(struct object *o)
 {
-	o->is_allocator = true;
+	__atomic_store_n(&o->is_allocator, true, __ATOMIC_RELAXED);
 }
 
 bool object_is_allocator(const struct object *o)
 {
-	return o->is_allocator;
+	return __atomic_load_n(&o->is_allocator, __ATOMIC_RELAXED);
+}
+
+void object_set_origin(struct object *o, pid_t pid, uint64_t start_ticks)
+{
+	if (o->origin_pid)
+		return;
+	o->origin_ticks = start_ticks;
+	__atomic_store_n(&o->origin_pid, pid, __ATOMIC_RELEASE);
+}
+
+pid_t object_origin(const struct object *o, uint64_t *start_ticks)
+{
+	pid_t pid = __atomic_load_n(&o->origin_pid, __ATOMIC_ACQUIRE);
+
+	if (pid)
+		*start_ticks = o->origin_ticks;
+	return pid;
 }

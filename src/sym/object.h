@@ -3,12 +3,18 @@
  * One mapped ELF file, opened once however many processes map it. The open
  * descriptor keeps it readable when the file is replaced on disk or the
  * process that showed it to us is gone.
+ *
+ * The table belongs to one thread, which alone calls object_table_*() and
+ * object_set_*(). All that takes a const object may be called by any thread that was
+ * handed the object, while the table grows and attributes are set. Nobody moves the
+ * position of its descriptor.
  */
 #ifndef LEAKTOP_OBJECT_H
 #define LEAKTOP_OBJECT_H
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 struct object;
 struct object_table;
@@ -39,6 +45,17 @@ bool object_is_same_file(const struct object *a, const struct object *b);
 /* A library that is an allocator: what it maps itself is not the program's. */
 void object_set_allocator(struct object *o);
 bool object_is_allocator(const struct object *o);
+/* Where its code begins: the lowest virtual address of an executable PT_LOAD.
+ * -ENODATA if it has none. */
+int object_code_start(const struct object *o, uint64_t *vaddr);
+/* The vdso, which is no file: a copy of ours, named "[vdso]"; NULL if there is none.
+ * Every 64-bit process has the same. Made at the first call. */
+struct object *object_table_vdso(struct object_table *t);
+/* The process that showed it to us first, whose root has its debug files perhaps.
+ * 0: none. It may be gone, and its number another's; *start_ticks tells. Set once:
+ * later calls change nothing. */
+pid_t object_origin(const struct object *o, uint64_t *start_ticks);
+void object_set_origin(struct object *o, pid_t pid, uint64_t start_ticks);
 /* ELF virtual address of a file offset, by the program headers; -ERANGE outside. */
 int object_vaddr(const struct object *o, uint64_t file_offset, uint64_t *vaddr);
 

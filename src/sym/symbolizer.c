@@ -3,7 +3,8 @@
  * Symbols come from the object, or from its debug file where it is stripped;
  * lines from whichever of the two has them. Answers hold nothing but strings of
  * our own, so the debug information behind them, which can be gigabytes, is
- * dropped again when another object needs the room.
+ * dropped again when another object needs the room. What is not there is
+ * remembered as well, for as long as the symbolizer lives.
  */
 #include "sym/symbolizer.h"
 
@@ -11,10 +12,13 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/types.h>
 #include <unistd.h>
 
 #include "sym/debug_file.h"
 #include "sym/debug_info.h"
+#include "sym/debuginfod.h"
 #include "sym/demangle.h"
 #include "sym/object.h"
 #include "sym/string_pool.h"
@@ -24,6 +28,7 @@
 #define FRAMES_MAX (1u << 20)		/* in the cache */
 #define STRING_BYTES (256u << 20)	/* all names */
 #define DEBUG_BYTES_MAX (2048ull << 20) /* debug information in memory */
+#define SYMTAB_BYTES_MAX (512ull << 20) /* symbol tables, but the last one asked may be larger */
 #define NAME_BYTES 4100			/* the longest name that demangle() takes, and more */
 #define DEPTH_MAX 64			/* frames of one address */
 
@@ -33,8 +38,9 @@ struct module {
 	const char *path, *build_id;
 	struct symtab *symtab;
 	struct debug_info *debug;
-	int debug_fd; /* of the separate debug file, -1: none */
-	bool symtab_read, debug_file_sought, no_debug;
+	int debug_fd;	   /* of the separate debug file, -1: none */
+	int supplement_fd; /* of what its DWARF, or the object's, is shared with; -1: none */
+	bool symtab_read, files_sought, no_debug;
 	uint64_t used; /* by the clock of the symbolizer */
 };
 
@@ -48,10 +54,11 @@ struct answer {
 
 struct symbolizer {
 	struct string_pool *strings;
-	struct module **modules; /* sorted by the address of the object */
+	struct debuginfod *server; /* NULL: not wanted */
+	struct module **modules;   /* sorted by the address of the object */
 	size_t module_count, module_capacity;
-	uint64_t clock, debug_bytes;
-	size_t cached_frames;
+	uint64_t clock, debug_bytes, symtab_bytes;
+	size_t cached_frames, open_files;
 	struct answer *answers[ANSWER_BUCKETS];
 };
 
@@ -66,7 +73,14 @@ struct symbolizer *symbolizer_new(void)
 		free(s);
 		return NULL;
 	}
+	s->server = debuginfod_new();
 	return s;
+}
+
+void symbolizer_cancel(struct symbolizer *s)
+{
+	if (s->server)
+		debuginfod_cancel(s->server);
 }
 
 static void module_free(struct module *m)
@@ -75,6 +89,8 @@ static void module_free(struct module *m)
 	debug_info_free(m->debug);
 	if (m->debug_fd >= 0)
 		close(m->debug_fd);
+	if (m->supplement_fd >= 0)
+		close(m->supplement_fd);
 	free(m);
 }
 
@@ -104,6 +120,7 @@ void symbolizer_free(struct symbolizer *s)
 	free(s->modules);
 	clear_answers(s);
 	string_pool_free(s->strings);
+	debuginfod_free(s->server);
 	free(s);
 }
 
@@ -143,6 +160,7 @@ static struct module *add_module(struct symbolizer *s, const struct object *obje
 	m->path = string_pool_add(s->strings, object_path(object));
 	m->build_id = string_pool_add(s->strings, object_build_id(object));
 	m->debug_fd = -1;
+	m->supplement_fd = -1;
 	memmove(&s->modules[at + 1], &s->modules[at], (s->module_count - at) * sizeof(m));
 	s->modules[at] = m;
 	s->module_count++;
@@ -158,18 +176,48 @@ static struct module *get_module(struct symbolizer *s, const struct object *obje
 	return add_module(s, object, at);
 }
 
-static int debug_fd(struct module *m)
+/* Only where it says nothing itself: a server is not asked for what we have. */
+static int find_debug_file(const struct debug_places *places, const struct object *object)
 {
-	const char *build_id = object_build_id(m->object);
+	int fd;
 
-	if (!m->debug_file_sought) {
-		m->debug_file_sought = true;
-		if (build_id)
-			m->debug_fd = debug_file_open(DEBUG_ROOT, build_id);
-		if (m->debug_fd < 0)
-			m->debug_fd = -1;
-	}
-	return m->debug_fd;
+	if (debug_info_exists(object_fd(object)))
+		return -1;
+	fd = debug_file_open(places, object_fd(object), object_path(object),
+			     object_build_id(object));
+	return fd < 0 ? -1 : fd;
+}
+
+/* A quarter of the descriptors we may have; the objects' own are half. */
+static bool too_many_files(const struct symbolizer *s)
+{
+	struct rlimit limit;
+
+	return !getrlimit(RLIMIT_NOFILE, &limit) && s->open_files >= limit.rlim_cur / 4;
+}
+
+/* All at once and at the first question, when the process is the most likely to be
+ * there still; they stay open. */
+static void find_files(struct symbolizer *s, struct module *m)
+{
+	struct debug_places places;
+	uint64_t start_ticks = 0;
+	pid_t pid;
+
+	if (m->files_sought)
+		return;
+	m->files_sought = true;
+	if (too_many_files(s))
+		return;
+	pid = object_origin(m->object, &start_ticks);
+	debug_places_open(&places, pid, start_ticks, s->server);
+	m->debug_fd = find_debug_file(&places, m->object);
+	m->supplement_fd = debug_file_open_supplement(
+		&places, m->debug_fd >= 0 ? m->debug_fd : object_fd(m->object));
+	debug_places_release(&places);
+	if (m->supplement_fd < 0)
+		m->supplement_fd = -1;
+	s->open_files += (m->debug_fd >= 0) + (m->supplement_fd >= 0);
 }
 
 /* Drops the debug information that was not asked for the longest time. */
@@ -192,40 +240,62 @@ static bool drop_debug_info(struct symbolizer *s)
 	return true;
 }
 
-static int read_debug_info(struct symbolizer *s, int fd, struct debug_info **out)
+static int read_debug_info(struct symbolizer *s, struct module *m)
 {
+	int fd = m->debug_fd >= 0 ? m->debug_fd : object_fd(m->object);
 	int err;
 
 	do {
-		err = debug_info_new(fd, DEBUG_ROOT, DEBUG_BYTES_MAX - s->debug_bytes, out);
+		err = debug_info_new(fd, m->supplement_fd, DEBUG_BYTES_MAX - s->debug_bytes,
+				     &m->debug);
 	} while (err == -E2BIG && drop_debug_info(s));
 	return err;
 }
 
 static struct debug_info *get_debug_info(struct symbolizer *s, struct module *m)
 {
-	int err;
-
-	m->used = ++s->clock;
 	if (m->debug || m->no_debug)
 		return m->debug;
-	err = read_debug_info(s, object_fd(m->object), &m->debug);
-	if (err && debug_fd(m) >= 0)
-		err = read_debug_info(s, debug_fd(m), &m->debug);
-	if (err)
+	if (read_debug_info(s, m))
 		m->no_debug = true;
 	else
 		s->debug_bytes += debug_info_bytes(m->debug);
 	return m->debug;
 }
 
-static const struct symtab *get_symtab(struct module *m)
+/* Drops the symbol table that was not asked for the longest time, but for that of @keep. */
+static bool drop_symtab(struct symbolizer *s, const struct module *keep)
 {
-	if (!m->symtab_read) {
-		m->symtab_read = true;
-		if (symtab_new(object_fd(m->object), debug_fd(m), &m->symtab))
-			m->symtab = NULL;
+	struct module *oldest = NULL;
+	size_t i;
+
+	for (i = 0; i < s->module_count; i++) {
+		struct module *m = s->modules[i];
+
+		if (m->symtab && m != keep && (!oldest || m->used < oldest->used))
+			oldest = m;
 	}
+	if (!oldest)
+		return false;
+	s->symtab_bytes -= symtab_bytes(oldest->symtab);
+	symtab_free(oldest->symtab);
+	oldest->symtab = NULL;
+	oldest->symtab_read = false;
+	return true;
+}
+
+static const struct symtab *get_symtab(struct symbolizer *s, struct module *m)
+{
+	if (m->symtab_read)
+		return m->symtab;
+	m->symtab_read = true;
+	if (symtab_new(object_fd(m->object), m->debug_fd, &m->symtab)) {
+		m->symtab = NULL;
+		return NULL;
+	}
+	s->symtab_bytes += symtab_bytes(m->symtab);
+	while (s->symtab_bytes > SYMTAB_BYTES_MAX && drop_symtab(s, m))
+		;
 	return m->symtab;
 }
 
@@ -264,7 +334,7 @@ static size_t frames_by_debug_info(struct symbolizer *s, struct module *m, uint6
 static void name_by_symtab(struct symbolizer *s, struct module *m, uint64_t vaddr,
 			   struct frame *frame)
 {
-	const struct symtab *symtab = get_symtab(m);
+	const struct symtab *symtab = get_symtab(s, m);
 	char name[NAME_BYTES];
 	uint64_t start;
 
@@ -281,8 +351,11 @@ static size_t compute(struct symbolizer *s, const struct object *object, uint64_
 	struct module *m = get_module(s, object);
 	size_t i, count = 0;
 
-	if (m)
+	if (m) {
+		m->used = ++s->clock;
+		find_files(s, m);
 		count = frames_by_debug_info(s, m, vaddr, frames);
+	}
 	if (!count)
 		count = 1;
 	if (m && !frames[count - 1].inlined)

@@ -12,11 +12,12 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "sym/elf_file.h"
+#include "sym/mini_debug.h"
 
-#define SYMBOLS_MAX (4u << 20)
 #define TABLE_BYTES_MAX (512u << 20) /* a symbol or string table in the file */
 #define LOOK_BACK_MAX 64	     /* symbols that may lie inside another one */
 
@@ -29,8 +30,8 @@ struct symbol {
 	uint64_t name_position; /* in the file */
 	uint32_t name_room;	/* bytes from there to the end of the string table */
 	uint16_t rank;
-	bool open;  /* has no size: reaches to the next one, at most to @end */
-	bool debug; /* the name is in the debug file */
+	bool open;	/* has no size: reaches to the next one, at most to @end */
+	uint8_t origin; /* of the name */
 };
 
 struct symbols {
@@ -38,8 +39,17 @@ struct symbols {
 	size_t count, capacity;
 };
 
+/* The files that symbols come from. */
+enum origin {
+	FROM_OBJECT = 0,
+	FROM_DEBUG_FILE,
+	FROM_MINI_DEBUG, /* ours */
+	ORIGINS,
+};
+
 struct symtab {
-	int fd, debug_fd;
+	int fds[ORIGINS]; /* -1: none */
+	uint64_t mini_bytes;
 	struct symbols functions;
 	struct symbols labels; /* without a type: asked where no function is */
 };
@@ -49,12 +59,12 @@ struct source {
 	Elf *elf;
 	size_t strings; /* section index */
 	GElf_Shdr strings_header;
-	bool debug;
+	enum origin origin;
 };
 
 static int symbols_add(struct symbols *list, const struct symbol *symbol)
 {
-	if (list->count >= SYMBOLS_MAX)
+	if (list->count >= SYMTAB_SYMBOLS_MAX)
 		return -E2BIG;
 	if (list->count == list->capacity) {
 		size_t capacity = list->capacity ? 2 * list->capacity : 256;
@@ -92,7 +102,7 @@ static bool fill_symbol(const struct source *src, const GElf_Sym *sym, const cha
 		.name_room = room < UINT32_MAX ? (uint32_t)room : UINT32_MAX,
 		.rank = (uint16_t)(underscores < 0xff ? underscores : 0xff),
 		.open = sym->st_size == 0,
-		.debug = src->debug,
+		.origin = (uint8_t)src->origin,
 	};
 	if (sym->st_size && sym->st_size < end - out->start)
 		out->end = out->start + sym->st_size;
@@ -146,13 +156,13 @@ static int read_section(struct symtab *t, struct source *src, Elf_Scn *section, 
 }
 
 /* *found tells whether there is a section of that @type. */
-static int read_file(struct symtab *t, bool debug, uint32_t type, bool *found)
+static int read_file(struct symtab *t, enum origin origin, uint32_t type, bool *found)
 {
-	struct source src = {.debug = debug};
+	struct source src = {.origin = origin};
 	Elf_Scn *section = NULL;
 	int err;
 
-	err = elf_file_open(debug ? t->debug_fd : t->fd, &src.elf);
+	err = elf_file_open(t->fds[origin], &src.elf);
 	if (err)
 		return err;
 	while (!err && (section = elf_nextscn(src.elf, section))) {
@@ -178,7 +188,7 @@ static int compare(const void *left, const void *right)
 	/* Anything, as long as it is the same every time. */
 	if (a->name_position != b->name_position)
 		return a->name_position < b->name_position ? -1 : 1;
-	return (int)a->debug - (int)b->debug;
+	return (int)a->origin - (int)b->origin;
 }
 
 static void symbols_finish(struct symbols *list)
@@ -201,22 +211,54 @@ static void symbols_finish(struct symbols *list)
 	}
 }
 
+static void open_mini_debug(struct symtab *t)
+{
+	int fd = mini_debug_open(t->fds[FROM_OBJECT]);
+	struct stat st;
+
+	if (fd < 0)
+		return;
+	t->fds[FROM_MINI_DEBUG] = fd;
+	if (!fstat(fd, &st))
+		t->mini_bytes = (uint64_t)st.st_size;
+}
+
+/* A damaged file does not take away what the object itself says. */
+static int read_other_file(struct symtab *t, enum origin origin, bool *found)
+{
+	if (*found || t->fds[origin] < 0)
+		return 0;
+	return read_file(t, origin, SHT_SYMTAB, found) == -ENOMEM ? -ENOMEM : 0;
+}
+
+static int read_files(struct symtab *t)
+{
+	bool found = false;
+	int err;
+
+	err = read_file(t, FROM_OBJECT, SHT_SYMTAB, &found);
+	if (!err)
+		err = read_other_file(t, FROM_DEBUG_FILE, &found);
+	if (!err && !found) {
+		open_mini_debug(t);
+		err = read_other_file(t, FROM_MINI_DEBUG, &found);
+	}
+	if (!err)
+		err = read_file(t, FROM_OBJECT, SHT_DYNSYM, &found);
+	return err;
+}
+
 int symtab_new(int fd, int debug_fd, struct symtab **out)
 {
 	struct symtab *t = calloc(1, sizeof(*t));
-	bool found = false;
 	int err;
 
 	if (!t)
 		return -ENOMEM;
-	t->fd = fd;
-	t->debug_fd = debug_fd;
-	err = read_file(t, false, SHT_SYMTAB, &found);
-	/* A damaged debug file does not take away what the object itself says. */
-	if (!err && !found && debug_fd >= 0 && read_file(t, true, SHT_SYMTAB, &found) == -ENOMEM)
-		err = -ENOMEM;
-	if (!err)
-		err = read_file(t, false, SHT_DYNSYM, &found);
+	t->fds[FROM_OBJECT] = fd;
+	t->fds[FROM_DEBUG_FILE] = debug_fd;
+	t->fds[FROM_MINI_DEBUG] = -1;
+	err = read_files(t);
 	if (err) {
 		symtab_free(t);
 		return err;
@@ -231,9 +273,18 @@ void symtab_free(struct symtab *t)
 {
 	if (!t)
 		return;
+	if (t->fds[FROM_MINI_DEBUG] >= 0)
+		close(t->fds[FROM_MINI_DEBUG]);
 	free(t->functions.items);
 	free(t->labels.items);
 	free(t);
+}
+
+uint64_t symtab_bytes(const struct symtab *t)
+{
+	size_t symbols = t->functions.capacity + t->labels.capacity;
+
+	return sizeof(*t) + symbols * sizeof(struct symbol) + t->mini_bytes;
 }
 
 /* Number of symbols that start at or below @vaddr. */
@@ -283,7 +334,7 @@ static int read_name(const struct symtab *t, const struct symbol *symbol, char *
 	size_t bytes = size - 1 < symbol->name_room ? size - 1 : symbol->name_room;
 	ssize_t n;
 
-	n = pread(symbol->debug ? t->debug_fd : t->fd, name, bytes, (off_t)symbol->name_position);
+	n = pread(t->fds[symbol->origin], name, bytes, (off_t)symbol->name_position);
 	if (n < 0)
 		return -errno;
 	name[n] = '\0';

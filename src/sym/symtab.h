@@ -8,13 +8,19 @@
 
 struct symtab;
 
+/* Per table; what is beyond is left out. */
+#define SYMTAB_SYMBOLS_MAX (4u << 20)
+
 /*
- * Reads .symtab of @fd, or else of @debug_fd (-1: there is none), and .dynsym of
- * @fd. Both are borrowed and must outlive the table. Returns 0 (also if there
- * are no symbols) or negative errno.
+ * Reads .symtab of @fd, or else of @debug_fd (-1: there is none), or else of the
+ * .gnu_debugdata in @fd (limits: mini_debug.h); and .dynsym of @fd. Both are borrowed
+ * and must outlive the table. Returns 0 (also if there are no symbols) or negative errno.
  */
 int symtab_new(int fd, int debug_fd, struct symtab **out);
 void symtab_free(struct symtab *t);
+
+/* Memory it occupies. */
+uint64_t symtab_bytes(const struct symtab *t);
 
 /* The function that covers @vaddr: its name, cut to @size, and its start.
  * 0, -ENOENT if there is none, or another negative errno. */

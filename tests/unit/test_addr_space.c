@@ -11,14 +11,19 @@
 #include <fcntl.h>
 #include <link.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "sym/object.h"
+#include "sym/perf_map.h"
+#include "target/procfs.h"
 
 #define PAGE 4096u
 
@@ -119,7 +124,8 @@ static void test_code_without_a_file(void **state)
 	assert_string_equal(at.name, "[anon]");
 	if (vdso) {
 		assert_int_equal(addr_space_find(f->as, vdso + 0x123, &at), 0);
-		assert_null(at.object);
+		assert_non_null(at.object);
+		assert_ptr_equal(at.object, object_table_vdso(f->objects));
 		assert_string_equal(at.name, "[vdso]");
 		assert_int_equal(at.vaddr, 0x123);
 	}
@@ -197,6 +203,112 @@ static void test_deleted_and_unmapped(void **state)
 	assert_string_equal(later.name, "[anon]");
 	assert_int_equal(addr_space_find(f->as, address_of(code) + 100, &later), -ENOENT);
 	munmap(other, PAGE);
+}
+
+/* What an upgrade does: the name gets another file, the mapping stays. */
+static void test_replaced(void **state)
+{
+	struct fixture *f = *state;
+	char name[] = "/tmp/leaktop-test-XXXXXX", newer[] = "/tmp/leaktop-test-XXXXXX";
+	struct addr_location old_at, new_at;
+	int old_fd = copy_of_self(name), new_fd;
+	char *old_code = map_code(old_fd, PAGE), *new_code;
+	struct stat old_st, new_st, st;
+
+	if (geteuid()) {
+		close(old_fd);
+		unlink(name);
+		skip();
+	}
+	new_fd = copy_of_self(newer);
+	assert_int_equal(rename(newer, name), 0);
+	assert_int_equal(fstat(old_fd, &old_st) | fstat(new_fd, &new_st), 0);
+	assert_int_not_equal(old_st.st_ino, new_st.st_ino);
+	assert_int_equal(addr_space_refresh(f->as), 0);
+	new_code = map_code(new_fd, PAGE);
+	assert_int_equal(addr_space_refresh(f->as), 0);
+	assert_int_equal(addr_space_find(f->as, address_of(old_code), &old_at), 0);
+	assert_int_equal(addr_space_find(f->as, address_of(new_code), &new_at), 0);
+	assert_string_equal(old_at.name, name);
+	assert_string_equal(new_at.name, name);
+	assert_non_null(old_at.object);
+	assert_non_null(new_at.object);
+	assert_ptr_not_equal(old_at.object, new_at.object);
+	assert_int_equal(fstat(object_fd(old_at.object), &st), 0);
+	assert_int_equal(st.st_ino, old_st.st_ino);
+	assert_int_equal(fstat(object_fd(new_at.object), &st), 0);
+	assert_int_equal(st.st_ino, new_st.st_ino);
+	munmap(old_code, PAGE);
+	munmap(new_code, PAGE);
+	close(old_fd);
+	close(new_fd);
+	unlink(name);
+}
+
+/* Code in a memory file, as .NET keeps it: no object, also when mapped anew. */
+static void test_memory_file(void **state)
+{
+	struct fixture *f = *state;
+	int fd = memfd_create("doublemapper", MFD_CLOEXEC);
+	struct addr_location at;
+	char *code;
+
+	assert_int_equal(ftruncate(fd, 64 * PAGE), 0);
+	for (int i = 0; i < 20; i++) {
+		code = mmap(NULL, (size_t)(i + 1) * PAGE, PROT_READ | PROT_EXEC, MAP_SHARED, fd,
+			    i * PAGE);
+		assert_true(code != MAP_FAILED);
+		assert_int_equal(addr_space_refresh(f->as), 0);
+		assert_int_equal(addr_space_find(f->as, address_of(code) + 5, &at), 0);
+		assert_null(at.object);
+		assert_string_equal(at.name, "/memfd:doublemapper");
+		assert_int_equal(at.vaddr, (uint64_t)i * PAGE + 5);
+		munmap(code, (size_t)(i + 1) * PAGE);
+	}
+	close(fd);
+}
+
+static void test_origin(void **state)
+{
+	struct fixture *f = *state;
+	struct addr_location here, vdso;
+	uint64_t ticks = 0, own;
+
+	assert_int_equal(addr_space_refresh(f->as), 0);
+	assert_int_equal(addr_space_find(f->as, (uintptr_t)setup, &here), 0);
+	assert_non_null(here.object);
+	assert_int_equal(object_origin(here.object, &ticks), getpid());
+	assert_int_equal(procfs_start_ticks(getpid(), &own), 0);
+	assert_int_equal(ticks, own);
+	if (!addr_space_find(f->as, getauxval(AT_SYSINFO_EHDR), &vdso))
+		assert_int_equal(object_origin(vdso.object, &ticks), 0);
+}
+
+static void test_perf_map(void **state)
+{
+	const struct timespec more_than_a_second = {1, 50000000};
+	struct fixture *f = *state;
+	struct perf_map *map;
+	char name[64];
+	uint64_t start;
+	FILE *file;
+
+	snprintf(name, sizeof(name), "/tmp/perf-%d.map", getpid());
+	unlink(name);
+	assert_null(addr_space_perf_map(f->as));
+	file = fopen(name, "we");
+	assert_non_null(file);
+	fputs("1000 10 compiled\n", file);
+	fclose(file);
+	/* Not so soon again. */
+	assert_null(addr_space_perf_map(f->as));
+	nanosleep(&more_than_a_second, NULL);
+	map = addr_space_perf_map(f->as);
+	unlink(name);
+	assert_non_null(map);
+	assert_ptr_equal(addr_space_perf_map(f->as), map);
+	assert_int_equal(perf_map_find(map, 0x1000, name, sizeof(name), &start), 0);
+	assert_string_equal(name, "compiled");
 }
 
 /* The same file in two processes is one object. */
@@ -288,6 +400,10 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_code_without_a_file, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_odd_files, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_deleted_and_unmapped, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_replaced, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_memory_file, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_origin, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_perf_map, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_process_ends, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_no_such_process, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_random_changes, setup, teardown),

@@ -9,8 +9,11 @@
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -342,6 +345,129 @@ static void test_descriptor_bound(void **state)
 	object_table_free(t);
 }
 
+static void test_code_start(void **state)
+{
+	struct object_table *t = object_table_new();
+	uint64_t vaddr = 7;
+	struct object *o;
+
+	(void)state;
+	image_init();
+	add_phdr(PT_LOAD, PF_R, 0, 0x1000, 0x1000);
+	add_phdr(PT_LOAD, PF_X, 0, 0x500, 0); /* of no memory */
+	assert_int_equal(get(t, 1, &image, sizeof(image), &o), 0);
+	assert_int_equal(object_code_start(o, &vaddr), -ENODATA);
+	assert_int_equal(vaddr, 7);
+	add_phdr(PT_LOAD, PF_R | PF_X, 0x4000, 0x9000, 0x1000);
+	add_phdr(PT_LOAD, PF_R | PF_X, 0x2000, 0x5000, 0x1000);
+	add_phdr(PT_LOAD, PF_R | PF_X, 0, UINT64_MAX - 4, 0x1000);
+	assert_int_equal(get(t, 2, &image, sizeof(image), &o), 0);
+	assert_int_equal(object_code_start(o, &vaddr), 0);
+	assert_int_equal(vaddr, 0x5000);
+	object_table_free(t);
+}
+
+static void test_origin(void **state)
+{
+	struct object_table *t = object_table_new();
+	uint64_t ticks = 7;
+	struct object *o;
+
+	(void)state;
+	image_init();
+	assert_int_equal(get(t, 1, &image, sizeof(image), &o), 0);
+	assert_int_equal(object_origin(o, &ticks), 0);
+	assert_int_equal(ticks, 7);
+	object_set_origin(o, 12, 345);
+	object_set_origin(o, 13, 678);
+	assert_int_equal(object_origin(o, &ticks), 12);
+	assert_int_equal(ticks, 345);
+	object_table_free(t);
+}
+
+static void test_vdso(void **state)
+{
+	const void *vdso = (const void *)(uintptr_t)getauxval(AT_SYSINFO_EHDR);
+	struct object_table *t = object_table_new();
+	struct object *o = object_table_vdso(t);
+	uint64_t vaddr = 7, ticks;
+	uint8_t copy[4096];
+
+	(void)state;
+	if (!vdso) {
+		assert_null(o);
+		object_table_free(t);
+		skip();
+	}
+	assert_non_null(o);
+	assert_ptr_equal(object_table_vdso(t), o);
+	assert_string_equal(object_path(o), "[vdso]");
+	assert_int_equal(object_origin(o, &ticks), 0);
+	assert_int_equal(object_vaddr(o, 0x123, &vaddr), 0);
+	assert_int_equal(vaddr, 0x123);
+	assert_int_equal(object_code_start(o, &vaddr), 0);
+	assert_int_equal(pread(object_fd(o), copy, sizeof(copy), 0), sizeof(copy));
+	assert_memory_equal(copy, vdso, sizeof(copy));
+	assert_true(pwrite(object_fd(o), copy, 1, 0) < 0);
+	assert_true(ftruncate(object_fd(o), 0) < 0);
+	object_table_free(t);
+}
+
+struct reader {
+	const struct object *object;
+	bool stop;
+	size_t wrong;
+};
+
+static void *read_on(void *argument)
+{
+	struct reader *r = argument;
+	uint64_t vaddr, ticks;
+
+	while (!__atomic_load_n(&r->stop, __ATOMIC_RELAXED)) {
+		pid_t pid = object_origin(r->object, &ticks);
+
+		r->wrong += pid && (pid != 12 || ticks != 345);
+		r->wrong += object_code_start(r->object, &vaddr) || vaddr != 0x5000;
+		r->wrong += object_vaddr(r->object, 1, &vaddr) || vaddr != 0x5001;
+		r->wrong += strcmp(object_path(r->object), "/lib/x.so") != 0;
+		r->wrong += !object_build_id(r->object);
+		r->wrong += object_fd(r->object) < 0;
+		object_is_allocator(r->object);
+	}
+	return NULL;
+}
+
+/* One thread looks at an object while another adds more and sets attributes. */
+static void test_second_thread(void **state)
+{
+	struct object_table *t = object_table_new();
+	struct reader reader = {0};
+	struct object *o, *other;
+	pthread_t thread;
+
+	(void)state;
+	image_init();
+	add_note();
+	add_phdr(PT_LOAD, PF_X, 0, 0x5000, 0x1000);
+	assert_int_equal(get(t, 0, &image, sizeof(image), &o), 0);
+	reader.object = o;
+	assert_int_equal(pthread_create(&thread, NULL, read_on, &reader), 0);
+	for (uint64_t i = 1; i < 200; i++) {
+		assert_int_equal(get(t, i, &image, sizeof(image), &other), 0);
+		if (i == 50)
+			object_set_allocator(o);
+		if (i == 100)
+			object_set_origin(o, 12, 345);
+		object_table_vdso(t);
+	}
+	__atomic_store_n(&reader.stop, true, __ATOMIC_RELAXED);
+	pthread_join(thread, NULL);
+	assert_int_equal(reader.wrong, 0);
+	assert_true(object_is_allocator(o));
+	object_table_free(t);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -354,6 +480,10 @@ int main(void)
 		cmocka_unit_test(test_hostile_notes),
 		cmocka_unit_test(test_truncated_and_flipped),
 		cmocka_unit_test(test_descriptor_bound),
+		cmocka_unit_test(test_code_start),
+		cmocka_unit_test(test_origin),
+		cmocka_unit_test(test_vdso),
+		cmocka_unit_test(test_second_thread),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
