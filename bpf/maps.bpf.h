@@ -174,13 +174,14 @@ struct unwind_cached {
 };
 
 #define UNWIND_WINDOW_WORDS 128
+#define UNWIND_NO_WINDOW (1ull << 63)	  /* a window_start that no address is near to */
 #define UNWIND_FRAME_BYTES_MAX (1u << 20) /* a frame pointer further away is none */
 
 /* The registers of one frame, and the piece of stack around it. */
 struct unwind_state {
 	__u64 ip, sp, bp, bx;
 	__u64 frame;
-	__u64 window_start; /* 0: nothing is copied */
+	__u64 window_start;
 	__u64 window[UNWIND_WINDOW_WORDS];
 	__u32 slot;
 	__u32 generation;

@@ -119,6 +119,8 @@ static __always_inline __u32 stack_id_of(void *ctx, struct task_state *task, __u
 	if (want_stacks) {
 		stack_capture(ctx, task);
 		count(COUNT_UNWIND + (s->result & (UNWIND_RESULTS_MAX - 1)));
+		if (s->result != UNWIND_COMPLETE)
+			unwind_failed(task->slot, s->result, task->unwind.frame);
 	} else {
 		s->hash = 1;
 		s->frame_count = 0;

@@ -41,6 +41,23 @@ struct {
 	__array(values, struct unwind_words);
 } unwind_tables SEC(".maps");
 
+/* Set to 1 when a table is looked at; the loader takes it back now and then, and so
+ * learns which tables it can do without. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, UNWIND_TABLES_MAX);
+	__type(key, __u32);
+	__type(value, __u64);
+} unwind_used SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct unwind_failure);
+	__type(value, __u64);
+} unwind_failures SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
@@ -62,6 +79,7 @@ struct {
 #define RULE_FRAME_POINTER 0xf0ull
 #define RULE_NO_MAPPING 0xe0ull
 #define RULE_NOT_READY 0xd0ull
+#define RULE_PENDING 0xc0ull
 
 /* Word @i of table @table; 0 outside. */
 static __always_inline __u32 table_word(void *words, __u32 i)
@@ -78,14 +96,19 @@ static __always_inline __u32 table_word(void *words, __u32 i)
 __noinline __u64 table_rule(__u32 table, __u64 at)
 {
 	void *words = bpf_map_lookup_elem(&unwind_tables, &table);
-	__u32 block = at >> UNWIND_BLOCK_BITS, limit = unwind_row_limit(at), blocks, low, high, id;
-	__u64 *rule;
+	__u32 limit = unwind_row_limit(at), block, blocks, low, high, id;
+	__u64 *rule, *used = bpf_map_lookup_elem(&unwind_used, &table);
 
 	if (!words)
-		return RULE_FRAME_POINTER;
+		return RULE_PENDING;
+	if (used && !*used)
+		*used = 1;
 	blocks = table_word(words, 0);
-	if (block >= blocks)
+	if (!blocks)
+		return RULE_FRAME_POINTER;
+	if (at >> UNWIND_BLOCK_BITS >= blocks)
 		return 0;
+	block = at >> UNWIND_BLOCK_BITS;
 	low = table_word(words, UNWIND_TABLE_HEAD + block);
 	high = table_word(words, UNWIND_TABLE_HEAD + block + 1);
 	/* A row stands at the block's first byte, so there is one to find. */
@@ -131,6 +154,19 @@ __noinline __u64 find_rule(__u32 slot, __u64 pc)
 	return m->table ? table_rule(m->table, pc - m->base) : RULE_FRAME_POINTER;
 }
 
+/* An answer that stays true as long as the mappings do. */
+static __always_inline bool rule_lasts(const struct unwind_state *u, __u64 rule)
+{
+	__u32 slot = u->slot;
+	struct unwind_mappings *space;
+
+	if (rule == RULE_NO_MAPPING || rule == RULE_NOT_READY || rule == RULE_PENDING)
+		return false;
+	/* It may come from newer mappings than the tag says. */
+	space = bpf_map_lookup_elem(&unwind_spaces, &slot);
+	return space && space->generation == u->generation;
+}
+
 static __always_inline __u64 cached_rule(const struct unwind_state *u, __u64 pc)
 {
 	__u64 tag = (pc | (__u64)u->slot << 48) ^ (__u64)u->generation * 0x9e3779b97f4a7c15ull;
@@ -144,7 +180,7 @@ static __always_inline __u64 cached_rule(const struct unwind_state *u, __u64 pc)
 	if ((*(volatile __u64 *)&c->check ^ data) == tag)
 		return data;
 	rule = find_rule(u->slot, pc);
-	if (rule != RULE_NO_MAPPING && rule != RULE_NOT_READY) {
+	if (rule_lasts(u, rule)) {
 		*(volatile __u64 *)&c->data = rule;
 		*(volatile __u64 *)&c->check = rule ^ tag;
 	}
@@ -160,7 +196,7 @@ static __always_inline bool stack_word(struct unwind_state *u, __u64 address, __
 		/* The words of a frame are read downwards from its return address. */
 		u->window_start = address - 16 * 8;
 		if (bpf_probe_read_user(u->window, sizeof(u->window), (void *)u->window_start)) {
-			u->window_start = 0;
+			u->window_start = UNWIND_NO_WINDOW;
 			return !bpf_probe_read_user(out, sizeof(*out), (void *)address);
 		}
 		at = 16 * 8;
@@ -276,6 +312,43 @@ static __always_inline int unwind_caller(struct unwind_state *u, __u64 rule)
 }
 
 /*
+ * The common rules: the CFA by rsp or rbp, rbp and rbx unchanged or saved near the
+ * return address, all of it in the window. Which of these it is differs from frame to
+ * frame, so a branch for each would be mispredicted more often than not: the choices
+ * are made by masks. False: not such a rule, or the window has to be moved.
+ */
+#define FAST_RULE_MASK 0x8080feull
+#define FAST_RULE ((__u64)UNWIND_CFA_BY_RBP)
+
+static __always_inline bool unwind_fast(struct unwind_state *u, __u64 rule)
+{
+	__u64 bp = u->bp, bx = u->bx, sp = u->sp;
+	__u64 by_rsp = -(rule & 1), bp_slot = rule >> 8 & 0x7f, bx_slot = rule >> 16 & 0x7f;
+	__u64 cfa, at, bp_mask, bx_mask;
+
+	if ((rule & FAST_RULE_MASK) != FAST_RULE)
+		return false;
+	barrier_var(by_rsp);
+	cfa = (bp ^ ((bp ^ sp) & by_rsp)) + ((__s64)rule >> 32);
+	at = cfa - u->window_start;
+	if (cfa <= sp || at & 7 || at > sizeof(u->window) || !at)
+		return false;
+	at >>= 3;
+	if (at < bp_slot || at < bx_slot)
+		return false;
+	bp_mask = -((bp_slot + 127) >> 7);
+	bx_mask = -((bx_slot + 127) >> 7);
+	barrier_var(bp_mask);
+	barrier_var(bx_mask);
+	u->ip = u->window[(at - 1) & (UNWIND_WINDOW_WORDS - 1)];
+	u->bp = bp ^ ((bp ^ u->window[(at - bp_slot) & (UNWIND_WINDOW_WORDS - 1)]) & bp_mask);
+	u->bx = bx ^ ((bx ^ u->window[(at - bx_slot) & (UNWIND_WINDOW_WORDS - 1)]) & bx_mask);
+	u->sp = cfa;
+	u->exact = 0;
+	return true;
+}
+
+/*
  * One frame: u->frame is its address for the report, one above the pc to look
  * up. 0: go on; 1: this was the last; 2: this is none, the one before was.
  */
@@ -288,12 +361,16 @@ __noinline int unwind_step(struct unwind_state *u)
 	pc = u->exact ? u->ip : u->ip - 1;
 	u->frame = pc + 1;
 	rule = cached_rule(u, pc);
+	if (unwind_fast(u, rule))
+		return 0;
 	if (rule == RULE_NO_MAPPING) {
 		u->result = u->ip ? UNWIND_NO_MAPPING : UNWIND_COMPLETE;
 		return 2;
 	}
 	if (rule == RULE_NOT_READY)
 		return unwind_stop(u, UNWIND_NOT_READY);
+	if (rule == RULE_PENDING)
+		return unwind_stop(u, UNWIND_PENDING);
 	if (rule == RULE_FRAME_POINTER)
 		return unwind_frame_pointer(u);
 	switch ((rule & 0xff) >> 4) {
@@ -306,6 +383,19 @@ __noinline int unwind_step(struct unwind_state *u)
 	default:
 		return unwind_caller(u, rule);
 	}
+}
+
+/* Where a stack that is not whole ended, for whoever wants to know why. */
+static __noinline int unwind_failed(__u32 slot, __u32 result, __u64 last_frame)
+{
+	struct unwind_failure key = {.slot = slot, .result = result, .page = last_frame >> 12};
+	__u64 one = 1, *n = bpf_map_lookup_elem(&unwind_failures, &key);
+
+	if (n)
+		__sync_fetch_and_add(n, 1);
+	else
+		bpf_map_update_elem(&unwind_failures, &key, &one, BPF_NOEXIST);
+	return 0;
 }
 
 #if defined(__TARGET_ARCH_x86)
@@ -321,7 +411,7 @@ static __always_inline void unwind_begin(struct unwind_state *u, struct pt_regs 
 	u->generation = space ? space->generation : 0;
 	u->exact = 0;
 	u->result = UNWIND_DEPTH;
-	u->window_start = 0;
+	u->window_start = UNWIND_NO_WINDOW;
 }
 #endif
 

@@ -6,6 +6,8 @@
  * The table of an object is one BPF array of 32-bit words, two an element, the
  * lower half first:
  *	block count, row count, first_row[block count + 1], rows[row count]
+ * A block count of 0 says that the object has no call frame information. A table
+ * that is not in the array of tables is not loaded (yet): who enters it is told.
  */
 #ifndef LEAKTOP_UNWIND_MAPS_H
 #define LEAKTOP_UNWIND_MAPS_H
@@ -21,7 +23,7 @@
 struct unwind_mapping {
 	__u64 start, end;
 	__u64 base;  /* address - base: what the table is indexed by */
-	__u32 table; /* 0: none, follow the frame pointer */
+	__u32 table; /* 0: code made at run time, follow the frame pointer */
 	__u32 pad;
 };
 
@@ -42,10 +44,19 @@ enum unwind_result {
 	UNWIND_REGISTER,    /* needs a register that is not followed */
 	UNWIND_STACK_READ,  /* stack memory that could not be read */
 	UNWIND_STACK_ORDER, /* the caller's frame is not above the callee's */
+	UNWIND_PENDING,	    /* the table of the object is being loaded */
 	UNWIND_RESULTS,
 	UNWIND_RESULTS_MAX = 16 /* a power of two, for masks */
 };
 
+/* Incomplete stacks, counted by where they end. */
+struct unwind_failure {
+	__u32 slot;
+	__u32 result; /* enum unwind_result */
+	__u64 page;   /* address of the last frame >> 12 */
+};
+
+_Static_assert(sizeof(struct unwind_failure) == 16, "unwind_failure is an interface");
 _Static_assert(sizeof(struct unwind_mapping) == 32, "unwind_mapping is an interface");
 
 #endif

@@ -20,6 +20,8 @@
 
 /* A program that has not reached its libraries' constructors by then never will. */
 #define COMMAND_STOP_MS 5000
+/* All libraries of a usual program are compiled by then; larger ones follow. */
+#define TABLES_WAIT_MS 100
 /* Ended processes kept for the report of a command; the oldest go first. */
 #define EXITED_MAX 1000
 /* A process that is not in /proc at so many checks in a row has ended. */
@@ -84,11 +86,17 @@ static struct attachments *attachments_for(struct targets *ts, pid_t pid)
 			      : attachments_new(ts->m.prober, pid);
 }
 
-/* Where its code lies now, for unwinding and for naming. */
+/* Where its code lies now, for unwinding and for naming. A target that was named
+ * gets all its tables soon; of a whole system's only those that stacks enter. */
 static void learn_mappings(struct targets *ts, struct tracee *t)
 {
-	if (!addr_space_refresh(t->addr_space))
-		unwinder_update(ts->m.unwinder, t->slot, t->addr_space);
+	if (addr_space_refresh(t->addr_space))
+		return;
+	unwinder_update(ts->m.unwinder, t->slot, t->addr_space);
+	if (ts->everywhere)
+		return;
+	unwinder_want_all(ts->m.unwinder, t->addr_space);
+	unwinder_wait(ts->m.unwinder, TABLES_WAIT_MS);
 }
 
 /* Opens the accounts of a process that has a slot. NULL: gone or out of memory. */
@@ -305,11 +313,30 @@ static void on_exit_event(struct targets *ts, const struct event *e)
 	process_ended(ts, t);
 }
 
+/* A stack that ended because a table was missing: it is whole the next time. */
+static void want_table(struct targets *ts, uint32_t slot, uint64_t address)
+{
+	struct tracee *t = tracees_by_slot(ts->tracees, slot);
+	struct addr_location where;
+
+	if (t && !addr_space_find(t->addr_space, address, &where) && where.object)
+		unwinder_want(ts->m.unwinder, where.object);
+}
+
+static void on_stack(struct targets *ts, const struct event_stack *e)
+{
+	if (e->result == UNWIND_PENDING && e->frame_count && e->frame_count <= STACK_FRAMES_MAX)
+		want_table(ts, e->head.proc, e->frames[e->frame_count - 1] - 1);
+}
+
 void targets_event(struct targets *ts, const struct event *e)
 {
 	struct tracee *t;
 
 	switch (e->kind) {
+	case EVENT_STACK:
+		on_stack(ts, (const struct event_stack *)e);
+		break;
 	case EVENT_FORK:
 		on_fork(ts, e);
 		break;
@@ -435,8 +462,15 @@ int targets_attach(struct targets *ts)
 	return err || !ts->options->run ? err : start_command(ts);
 }
 
+void targets_unwind_failed(struct targets *ts, const struct unwind_failure *f)
+{
+	if (f->result == UNWIND_PENDING)
+		want_table(ts, f->slot, f->page << 12);
+}
+
 void targets_rescan(struct targets *ts)
 {
+	unwinder_tick(ts->m.unwinder);
 	if (selector_is_open(ts->options->selector))
 		selector_scan(ts->options->selector, add_matching, ts);
 }

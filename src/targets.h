@@ -17,6 +17,7 @@ struct options;
 struct prober;
 struct targets;
 struct tracees;
+struct unwind_failure;
 struct unwinder;
 
 /* Borrowed; all must outlive the targets. */
@@ -38,9 +39,11 @@ void targets_free(struct targets *t);
  * What fails is logged. 0 or negative errno. */
 int targets_attach(struct targets *t);
 
-/* An event about a process; others are ignored. */
+/* Events about processes, and stacks for what they miss; others are ignored. */
 void targets_event(struct targets *t, const struct event *e);
-/* Finds members that no event told of. */
+/* Incomplete stacks were counted: asks for what they missed. */
+void targets_unwind_failed(struct targets *t, const struct unwind_failure *f);
+/* To be called about once a second. Finds members that no event told of. */
 void targets_rescan(struct targets *t);
 /* Takes leave of those whose end no event told of. */
 void targets_find_ended(struct targets *t);

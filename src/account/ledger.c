@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "account/cut_stacks.h"
 #include "account/mappings.h"
 #include "bpf/kernel.h"
 #include "sym/addr_space.h"
@@ -21,6 +22,7 @@ struct ledger {
 	struct kernel *kernel;
 	struct ledger_stack *stacks[STACK_IDS];
 	struct ledger_process *processes[LIVE_PROC_MAX + 1];
+	struct cut_stacks *cuts;
 	uint32_t stack_limit, slot_limit; /* one past the highest in use */
 	size_t stack_count, buried_count;
 	uint64_t young_after_ns; /* while sweeping: born later counts for no stack */
@@ -30,8 +32,14 @@ struct ledger *ledger_new(struct kernel *k)
 {
 	struct ledger *l = calloc(1, sizeof(*l));
 
-	if (l)
-		l->kernel = k;
+	if (!l)
+		return NULL;
+	l->kernel = k;
+	l->cuts = cut_stacks_new();
+	if (!l->cuts) {
+		free(l);
+		return NULL;
+	}
 	return l;
 }
 
@@ -61,6 +69,7 @@ void ledger_free(struct ledger *l)
 		stack_free(l, i);
 	for (uint32_t i = 0; i <= LIVE_PROC_MAX; i++)
 		process_free(l->processes[i]);
+	cut_stacks_free(l->cuts);
 	free(l);
 }
 
@@ -179,6 +188,9 @@ static void locate_frames(struct ledger_process *p, struct ledger_stack *s,
 		f->object = err ? NULL : where.object;
 		f->vaddr = err ? 0 : where.vaddr + 1;
 		f->name = err ? "[unknown]" : where.name;
+		/* The names of a JIT's code can be had while it lives. */
+		if (!f->object && as)
+			addr_space_perf_map(as);
 	}
 }
 
@@ -247,6 +259,22 @@ void ledger_event(struct ledger *l, const struct event *e, size_t size)
 		stack_arrived(l, (const struct event_stack *)e, size);
 	else if (e->kind == EVENT_MAPPING)
 		mapping_arrived(l, (const struct event_mapping *)e);
+}
+
+void ledger_unwind_failed(struct ledger *l, const struct unwind_failure *f, uint64_t count)
+{
+	const struct ledger_process *p = ledger_process(l, f->slot);
+	struct addr_location where = {.name = "[unknown]"};
+
+	if (p && p->addr_space)
+		addr_space_find(p->addr_space, f->page << 12, &where);
+	cut_stacks_add(l->cuts, where.object ? object_path(where.object) : where.name, f->result,
+		       count);
+}
+
+const struct cut_stacks *ledger_cuts(const struct ledger *l)
+{
+	return l->cuts;
 }
 
 static void sums_reset(struct ledger *l)

@@ -18,19 +18,12 @@
 #include "account/history.h"
 #include "events.h"
 #include "probe_spec.h"
+#include "sym/frame.h"
 
 struct addr_space;
+struct cut_stacks;
 struct kernel;
 struct ledger;
-struct object;
-
-/* Where one frame of a stack lies; kept after its process is gone. */
-struct frame_ref {
-	struct object *object; /* NULL: no ELF file */
-	const char *name;      /* of what is there if there is no object */
-	uint64_t address;
-	uint64_t vaddr; /* in @object */
-};
 
 struct ledger_stack {
 	uint32_t id;
@@ -73,6 +66,10 @@ int ledger_process_open(struct ledger *l, uint32_t slot, pid_t pid, struct addr_
 /* The process is gone: its blocks are no longer anybody's. */
 void ledger_process_bury(struct ledger *l, uint32_t slot);
 struct ledger_process *ledger_process(const struct ledger *l, uint32_t slot);
+
+/* @count stacks of a process were incomplete; ledger_cuts() has the sums. */
+void ledger_unwind_failed(struct ledger *l, const struct unwind_failure *f, uint64_t count);
+const struct cut_stacks *ledger_cuts(const struct ledger *l);
 
 /* EVENT_STACK and EVENT_MAPPING; @size was checked by the caller. */
 void ledger_event(struct ledger *l, const struct event *e, size_t size);

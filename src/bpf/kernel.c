@@ -16,6 +16,7 @@
 #include "leaktop.skel.h"
 
 #define EVENTS_A_DRAIN 4096
+#define FAILURES_MAX 8192 /* read at a time */
 
 struct kernel {
 	struct leaktop_bpf *skel;
@@ -277,6 +278,8 @@ int kernel_map_fd(const struct kernel *k, enum kernel_map which)
 		return bpf_map__fd(k->skel->maps.unwind_rules);
 	case MAP_UNWIND_TABLES:
 		return bpf_map__fd(k->skel->maps.unwind_tables);
+	case MAP_UNWIND_USED:
+		return bpf_map__fd(k->skel->maps.unwind_used);
 	default:
 		return bpf_map__fd(k->skel->maps.unwind_spaces);
 	}
@@ -397,6 +400,24 @@ void kernel_sweep(struct kernel *k, bool (*fn)(void *arg, const struct live_entr
 			__atomic_compare_exchange_n(&k->buckets[b].keys[i], &key, LIVE_KEY_EMPTY,
 						    false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
 		}
+	}
+}
+
+void kernel_take_failures(struct kernel *k,
+			  void (*fn)(void *arg, const struct unwind_failure *f, uint64_t count),
+			  void *arg)
+{
+	int fd = bpf_map__fd(k->skel->maps.unwind_failures);
+	struct unwind_failure key;
+	uint64_t count;
+
+	/* What is counted while we take comes next time. */
+	for (int i = 0; i < FAILURES_MAX && !bpf_map_get_next_key(fd, NULL, &key); i++) {
+		if (bpf_map_lookup_elem(fd, &key, &count))
+			count = 0;
+		bpf_map_delete_elem(fd, &key);
+		if (count)
+			fn(arg, &key, count);
 	}
 }
 

@@ -54,6 +54,7 @@ enum kernel_map {
 	MAP_UNWIND_RULES,
 	MAP_UNWIND_TABLES,
 	MAP_UNWIND_SPACES,
+	MAP_UNWIND_USED,
 };
 int kernel_map_fd(const struct kernel *k, enum kernel_map which);
 
@@ -89,6 +90,11 @@ struct live_entry {
 };
 /* Calls @fn for every live block; when it returns false the block is removed. */
 void kernel_sweep(struct kernel *k, bool (*fn)(void *arg, const struct live_entry *e), void *arg);
+
+/* Hands over the counts of incomplete stacks since the last call. */
+void kernel_take_failures(struct kernel *k,
+			  void (*fn)(void *arg, const struct unwind_failure *f, uint64_t count),
+			  void *arg);
 
 struct stack_counters kernel_stack_counters(const struct kernel *k, uint32_t stack_id);
 void kernel_counters(const struct kernel *k, uint64_t out[COUNTERS]);

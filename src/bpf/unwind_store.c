@@ -16,7 +16,7 @@
 
 struct unwind_store {
 	const struct kernel *kernel;
-	uint64_t *rules; /* shared with the BPF programs */
+	uint64_t *rules, *used; /* shared with the BPF programs */
 };
 
 static size_t page_round(size_t bytes)
@@ -31,6 +31,17 @@ static int map_fd(const struct unwind_store *s, enum kernel_map which)
 	return kernel_map_fd(s->kernel, which);
 }
 
+static int share(const struct unwind_store *s, enum kernel_map which, size_t count, uint64_t **out)
+{
+	void *p = mmap(NULL, page_round(count * sizeof(**out)), PROT_READ | PROT_WRITE, MAP_SHARED,
+		       map_fd(s, which), 0);
+
+	if (p == MAP_FAILED)
+		return -errno;
+	*out = p;
+	return 0;
+}
+
 int unwind_store_new(const struct kernel *k, struct unwind_store **out)
 {
 	struct unwind_store *s = calloc(1, sizeof(*s));
@@ -39,11 +50,11 @@ int unwind_store_new(const struct kernel *k, struct unwind_store **out)
 	if (!s)
 		return -ENOMEM;
 	s->kernel = k;
-	s->rules = mmap(NULL, page_round(RULES * sizeof(*s->rules)), PROT_READ | PROT_WRITE,
-			MAP_SHARED, map_fd(s, MAP_UNWIND_RULES), 0);
-	if (s->rules == MAP_FAILED) {
-		err = -errno;
-		free(s);
+	err = share(s, MAP_UNWIND_RULES, RULES, &s->rules);
+	if (!err)
+		err = share(s, MAP_UNWIND_USED, UNWIND_TABLES_MAX, &s->used);
+	if (err) {
+		unwind_store_free(s);
 		return err;
 	}
 	*out = s;
@@ -54,7 +65,10 @@ void unwind_store_free(struct unwind_store *s)
 {
 	if (!s)
 		return;
-	munmap(s->rules, page_round(RULES * sizeof(*s->rules)));
+	if (s->rules)
+		munmap(s->rules, page_round(RULES * sizeof(*s->rules)));
+	if (s->used)
+		munmap(s->used, page_round(UNWIND_TABLES_MAX * sizeof(*s->used)));
 	free(s);
 }
 
@@ -64,47 +78,58 @@ void unwind_store_rule(struct unwind_store *s, uint32_t id, uint64_t rule)
 		__atomic_store_n(&s->rules[id], rule, __ATOMIC_RELEASE);
 }
 
-/* An array of words that is filled through memory, not by a call a word. */
-static int words_create(const struct word_piece *pieces, size_t count)
+/* Filled through memory, not by a call a word. */
+int unwind_store_words(const struct word_piece *pieces, size_t count)
 {
 	LIBBPF_OPTS(bpf_map_create_opts, opts, .map_flags = BPF_F_MMAPABLE | BPF_F_INNER_MAP);
-	size_t total = 0, at = 0;
+	size_t total = 0, at = 0, bytes;
 	uint32_t *words;
 	int fd;
 
 	for (size_t i = 0; i < count; i++)
 		total += pieces[i].count;
+	bytes = page_round((total + 1) / 2 * sizeof(uint64_t));
 	fd = bpf_map_create(BPF_MAP_TYPE_ARRAY, "unwind_words", sizeof(uint32_t), sizeof(uint64_t),
 			    (uint32_t)((total + 1) / 2), &opts);
 	if (fd < 0)
 		return -errno;
-	words = mmap(NULL, page_round((total + 1) / 2 * 8), PROT_READ | PROT_WRITE, MAP_SHARED, fd,
-		     0);
+	words = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (words == MAP_FAILED) {
 		int err = -errno;
 
 		close(fd);
 		return err;
 	}
-	for (size_t i = 0; i < count; i++)
-		for (size_t j = 0; j < pieces[i].count; j++)
-			words[at++] = pieces[i].words[j];
-	munmap(words, page_round((total + 1) / 2 * 8));
+	for (size_t i = 0; i < count; at += pieces[i++].count)
+		memcpy(words + at, pieces[i].words, pieces[i].count * sizeof(*words));
+	munmap(words, bytes);
 	return fd;
 }
 
-int unwind_store_table(struct unwind_store *s, uint32_t table, const struct word_piece *pieces,
-		       size_t count)
+int unwind_store_publish(struct unwind_store *s, const uint32_t *ids, const int *fds, size_t count)
 {
-	int fd = words_create(pieces, count);
-	int err = 0;
+	LIBBPF_OPTS(bpf_map_batch_opts, opts);
+	int tables = map_fd(s, MAP_UNWIND_TABLES);
+	uint32_t n = (uint32_t)count;
 
-	if (fd < 0)
-		return fd;
-	if (bpf_map_update_elem(map_fd(s, MAP_UNWIND_TABLES), &table, &fd, BPF_ANY))
-		err = -errno;
-	close(fd); /* the outer map holds it */
-	return err;
+	if (!bpf_map_update_batch(tables, ids, fds, &n, &opts))
+		return 0;
+	/* Before Linux 5.19 there is no batch for maps of maps. */
+	for (size_t i = 0; i < count; i++) {
+		if (bpf_map_update_elem(tables, &ids[i], &fds[i], BPF_ANY))
+			return -errno;
+	}
+	return 0;
+}
+
+void unwind_store_withdraw(struct unwind_store *s, uint32_t id)
+{
+	bpf_map_delete_elem(map_fd(s, MAP_UNWIND_TABLES), &id);
+}
+
+bool unwind_store_take_used(struct unwind_store *s, uint32_t id)
+{
+	return id < UNWIND_TABLES_MAX && __atomic_exchange_n(&s->used[id], 0, __ATOMIC_RELAXED);
 }
 
 int unwind_store_space(struct unwind_store *s, uint32_t slot, const struct unwind_mappings *m)
