@@ -15,6 +15,7 @@
 
 #define DEFAULT_MAX_BLOCKS (1u << 20)
 #define DEFAULT_RING_BYTES (4u << 20)
+#define DEFAULT_UNWIND_BYTES (128u << 20) /* all libraries of a distribution take 40 MiB */
 
 typedef int (*option_fn)(struct options *o, const char *arg);
 
@@ -210,8 +211,9 @@ static int set_sort(struct options *o, const char *arg)
 
 static int set_by(struct options *o, const char *arg)
 {
-	static const char *const names[] = {"stack", "function", "process", "container", NULL};
-	int i = choice("--by wants stack, function, process or container", names, arg);
+	static const char *const names[] = {"stack",   "function",  "line",
+					    "process", "container", NULL};
+	int i = choice("--by wants stack, function, line, process or container", names, arg);
 
 	if (i >= 0)
 		o->group_by = (enum snapshot_group_by)i;
@@ -296,6 +298,15 @@ static int set_blocks(struct options *o, const char *arg)
 	return err;
 }
 
+static int set_unwind_memory(struct options *o, const char *arg)
+{
+	int err = set_size(arg, "--unwind-memory wants a size", &o->unwind_bytes);
+
+	if (!err && (o->unwind_bytes < 65536 || o->unwind_bytes > 1u << 30))
+		return bad("--unwind-memory wants 64K to 1G", arg);
+	return err;
+}
+
 static int set_ring(struct options *o, const char *arg)
 {
 	int err = set_size(arg, "--ring-size wants a size", &o->ring_bytes);
@@ -347,7 +358,7 @@ static const struct option_row rows[] = {
 	{0, NULL, NULL, NULL, "Report:"},
 	{'T', "top", "N", set_top, "rows to show (default 10)"},
 	{0, "sort", "live|growth", set_sort, "what the top is (default live)"},
-	{0, "by", "KIND", set_by, "stack, function, process or container (default stack)"},
+	{0, "by", "KIND", set_by, "stack, function, line, process or container (default stack)"},
 	{0, "format", "FORMAT", set_format, "text, json (one object a line) or folded"},
 	{'j', "json", NULL, set_json, "--format json"},
 	{'f', "folded", NULL, set_folded, "--format folded"},
@@ -358,6 +369,8 @@ static const struct option_row rows[] = {
 	{'v', "verbose", NULL, set_verbose, "more: coverage, addresses; -vv: libbpf's words"},
 	{0, NULL, NULL, NULL, "Bounds and probes:"},
 	{0, "max-blocks", "N", set_blocks, "live blocks to hold, 48 bytes each (default 1M)"},
+	{0, "unwind-memory", "BYTES", set_unwind_memory,
+	 "unwind tables in kernel memory (default 128M)"},
 	{0, "ring-size", "BYTES", set_ring, "ring buffer for stacks and events (default 4M)"},
 	{0, "probe-method", "METHOD", set_method, "auto, session, multi or perf"},
 	{'h', "help", NULL, set_help, "this text"},
@@ -499,6 +512,7 @@ int options_parse(int argc, char **argv, struct options *out)
 		.color = -1,
 		.max_blocks = DEFAULT_MAX_BLOCKS,
 		.ring_bytes = DEFAULT_RING_BYTES,
+		.unwind_bytes = DEFAULT_UNWIND_BYTES,
 	};
 	if (!out->selector)
 		return -ENOMEM;

@@ -43,6 +43,7 @@ struct options {
 	bool no_stacks;
 	uint64_t max_blocks;
 	uint64_t ring_bytes;
+	uint64_t unwind_bytes; /* kernel memory for unwind tables */
 	enum probe_method method;
 	bool help, version;
 };

@@ -19,8 +19,8 @@
 #include "options.h"
 #include "probe/prober.h"
 #include "report/report.h"
+#include "reporter.h"
 #include "sym/object.h"
-#include "sym/symbolizer.h"
 #include "target/selector.h"
 #include "targets.h"
 #include "tracees.h"
@@ -30,16 +30,18 @@
 /* Open targets are looked for this often, beside the events that announce most of them. */
 #define RESCAN_S 1.0
 #define DRAINS_A_SWEEP 16
+#define REPORT_WAIT_MS 50
+
 struct session {
 	const struct options *options;
 	struct kernel *kernel;
 	struct object_table *objects;
-	struct symbolizer *symbolizer;
 	struct prober *prober;
 	struct ledger *ledger;
 	struct unwinder *unwinder;
 	struct snapshot_builder *builder;
 	struct targets *targets;
+	struct reporter *reporter;
 	FILE *out;
 	int epoll_fd, signal_fd;
 	uint64_t reports;
@@ -52,6 +54,15 @@ static double now_s(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &t);
 	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+/* Signals that end the session. */
+static void signal_set(sigset_t *set)
+{
+	sigemptyset(set);
+	sigaddset(set, SIGINT);
+	sigaddset(set, SIGTERM);
+	sigaddset(set, SIGHUP);
 }
 
 static void on_event(void *arg, const struct event *e, size_t size)
@@ -90,24 +101,28 @@ static struct snapshot *take_snapshot(struct session *s, bool final)
 	return snapshot;
 }
 
+static void on_unwind_failed(void *arg, const struct unwind_failure *f, uint64_t count)
+{
+	struct session *s = arg;
+
+	targets_unwind_failed(s->targets, f);
+	ledger_unwind_failed(s->ledger, f, count);
+}
+
 /* Events first: a block of a stack that has not arrived would have no name. */
 static void sweep(struct session *s)
 {
 	for (int i = 0; i < DRAINS_A_SWEEP && kernel_drain(s->kernel, on_event, s); i++)
 		;
+	kernel_take_failures(s->kernel, on_unwind_failed, s);
 	targets_find_ended(s->targets);
 	ledger_sweep(s->ledger, (uint64_t)(now_s() * 1e9), s->options->min_age_ms * 1000000);
 }
 
+/* 0 or negative errno, also of the reports before. */
 static int report(struct session *s, bool final)
 {
-	const struct report_format *format = report_format_find(s->options->format);
-	struct report_options options = {
-		.color = s->options->color == -1 ? isatty(fileno(s->out)) : s->options->color,
-		.verbose = s->options->verbosity > 0,
-	};
 	struct snapshot *snapshot;
-	int err;
 
 	/* Folded stacks of several reports would add up in the reader's picture. */
 	if (!final && !strcmp(s->options->format, "folded"))
@@ -116,10 +131,33 @@ static int report(struct session *s, bool final)
 	snapshot = take_snapshot(s, final);
 	if (!snapshot)
 		return -ENOMEM;
-	err = format->write(s->out, snapshot, &options);
-	snapshot_free(snapshot);
+	reporter_submit(s->reporter, snapshot);
 	s->reports++;
-	return err;
+	return reporter_error(s->reporter);
+}
+
+/* Events are taken meanwhile. A reader of our output that does not read can hold us
+ * up for ever: a second signal ends us then. */
+static int wait_for_report(struct session *s)
+{
+	sigset_t set;
+
+	signal_set(&set);
+	if (s->stop)
+		sigprocmask(SIG_UNBLOCK, &set, NULL);
+	while (reporter_is_busy(s->reporter, REPORT_WAIT_MS))
+		kernel_drain(s->kernel, on_event, s);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	return reporter_error(s->reporter);
+}
+
+static int final_report(struct session *s)
+{
+	int err = wait_for_report(s);
+
+	if (!err)
+		err = report(s, true);
+	return err ? err : wait_for_report(s);
 }
 
 static int open_output(struct session *s)
@@ -147,12 +185,7 @@ static int open_signals(struct session *s)
 	struct epoll_event ev = {.events = EPOLLIN};
 	sigset_t set;
 
-	sigemptyset(&set);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGHUP);
-	sigprocmask(SIG_BLOCK, &set, NULL);
-	signal(SIGPIPE, SIG_IGN);
+	signal_set(&set);
 	s->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	s->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	if (s->signal_fd < 0 || s->epoll_fd < 0)
@@ -177,6 +210,7 @@ static int open_kernel(struct session *s)
 		.follow_forks = !o->no_follow,
 	};
 	struct prober_options p = {.extra_prefix = o->symbol_prefix};
+	int err;
 
 	if (method == METHOD_AUTO)
 		method = probe_method_best();
@@ -191,11 +225,35 @@ static int open_kernel(struct session *s)
 		return -EPERM;
 	s->prober = prober_new(s->kernel, s->objects, &p);
 	s->ledger = ledger_new(s->kernel);
-	s->builder = snapshot_builder_new(s->kernel, s->ledger, s->symbolizer,
-					  method == METHOD_SESSION ? "session" : "uretprobe");
-	if (!s->prober || !s->ledger || !s->builder)
+	if (!s->prober || !s->ledger)
 		return -ENOMEM;
-	return unwinder_new(s->kernel, &s->unwinder);
+	err = unwinder_new(s->kernel, o->unwind_bytes, &s->unwinder);
+	if (err)
+		return err;
+	s->builder = snapshot_builder_new(s->kernel, s->ledger, s->unwinder,
+					  method == METHOD_SESSION ? "session" : "uretprobe");
+	return s->builder ? 0 : -ENOMEM;
+}
+
+/* Before any thread starts, which would take signals meant for us. */
+static void block_signals(void)
+{
+	sigset_t set;
+
+	signal_set(&set);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	signal(SIGPIPE, SIG_IGN);
+}
+
+static int open_reporter(struct session *s)
+{
+	const struct options *o = s->options;
+	struct report_options options = {
+		.color = o->color == -1 ? isatty(fileno(s->out)) : o->color,
+		.verbose = o->verbosity > 0,
+	};
+
+	return reporter_new(report_format_find(o->format), &options, s->out, &s->reporter);
 }
 
 static int open_modules(struct session *s)
@@ -203,11 +261,13 @@ static int open_modules(struct session *s)
 	struct targets_modules modules;
 	int err;
 
+	block_signals();
 	s->objects = object_table_new();
-	s->symbolizer = symbolizer_new();
-	if (!s->objects || !s->symbolizer)
+	if (!s->objects)
 		return -ENOMEM;
 	err = open_output(s);
+	if (!err)
+		err = open_reporter(s);
 	if (!err)
 		err = open_kernel(s);
 	if (err)
@@ -256,13 +316,13 @@ void session_close(struct session *s)
 {
 	if (!s)
 		return;
+	reporter_free(s->reporter);
 	targets_free(s->targets);
 	snapshot_builder_free(s->builder);
 	ledger_free(s->ledger);
 	unwinder_free(s->unwinder);
 	prober_free(s->prober);
 	kernel_close(s->kernel);
-	symbolizer_free(s->symbolizer);
 	object_table_free(s->objects);
 	if (s->out && s->out != stdout)
 		fclose(s->out);
@@ -296,6 +356,9 @@ static void wait_until(struct session *s, double deadline_s)
 
 	if (left_s > RESCAN_S)
 		left_s = RESCAN_S;
+	/* The report is due, and the one before is still being written. */
+	if (left_s <= 0)
+		left_s = REPORT_WAIT_MS / 1e3;
 	if (targets_run_command(s->targets) && left_s > 0.05)
 		left_s = 0.05;
 	epoll_wait(s->epoll_fd, events, 2, left_s > 0 ? (int)(left_s * 1000) + 1 : 0);
@@ -319,7 +382,7 @@ int session_run(struct session *s)
 		}
 		if (targets_are_gone(s->targets) || now_s() >= end_s)
 			break;
-		if (s->stop || now_s() < next_s)
+		if (s->stop || now_s() < next_s || reporter_is_busy(s->reporter, 0))
 			continue;
 		if (o->count && s->reports + 1 >= o->count)
 			break;
@@ -327,9 +390,11 @@ int session_run(struct session *s)
 		if (!targets_run_command(s->targets) || o->interval_s > 0)
 			err = report(s, false);
 		next_s += interval_s;
+		if (next_s < now_s())
+			next_s = now_s() + interval_s;
 	}
 	if (!err)
-		err = report(s, true);
+		err = final_report(s);
 	if (err && err != -EPIPE)
 		log_error("cannot write the report to %s: %s",
 			  o->output_path ? o->output_path : "standard output", strerror(-err));

@@ -2,7 +2,9 @@
 /*
  * What one report says: everything in it is plain data, complete and immutable,
  * so that a report format never asks a BPF map or a process. The fields follow
- * the JSON contract. A snapshot owns all it points to.
+ * the JSON contract. A snapshot owns all it points to. It is built while tracing
+ * goes on, without names, which take time (snapshot_builder.h), then named and
+ * grouped by whoever shows it (snapshot_names.h).
  */
 #ifndef LEAKTOP_SNAPSHOT_H
 #define LEAKTOP_SNAPSHOT_H
@@ -14,8 +16,10 @@
 
 #include "probe_spec.h"
 #include "sym/frame.h"
+#include "unwind/unwinder.h"
 
 struct arena;
+struct perf_map;
 
 #define UNKNOWN_BYTES INT64_MIN /* in an int64_t field: not measured */
 
@@ -33,6 +37,14 @@ struct snapshot_unwind_error {
 	uint64_t count;	  /* of allocations */
 };
 
+/* Stacks that end before their outermost frame. */
+struct snapshot_cut {
+	const char *object; /* what the last frame lies in */
+	const char *name;   /* the reason, as in JSON */
+	const char *why;    /* and for people */
+	uint64_t count;	    /* of allocations */
+};
+
 struct snapshot_loss {
 	uint64_t alloc_events;	/* allocations that could not be recorded */
 	uint64_t free_events;	/* frees that could not be recorded */
@@ -44,6 +56,8 @@ struct snapshot_loss {
 		missed_frees; /* blocks whose address was given out again: they were freed unseen */
 	struct snapshot_unwind_error unwind_errors[16];
 	size_t unwind_error_count;
+	struct snapshot_cut *cuts; /* the most frequent ones first, some at most */
+	size_t cut_count;
 };
 
 struct snapshot_overhead {
@@ -53,6 +67,7 @@ struct snapshot_overhead {
 	double measured_pct;   /* of one CPU; NAN: not measured */
 	double tracer_cpu_pct; /* leaktop's own CPU time, per cent of one CPU */
 	uint64_t tracer_rss_bytes;
+	struct unwinder_stats unwind;
 };
 
 struct snapshot_process {
@@ -90,11 +105,35 @@ struct snapshot_stack {
 	double oldest_s;
 	enum probe_domain domain;
 	const char *incomplete; /* why the stack may be cut, NULL: complete */
-	struct frame *frames;	/* innermost first */
+	/* Innermost first: where they lie, and after snapshot_name() as people read them. */
+	const struct frame_ref *refs;
+	size_t ref_count;
+	struct perf_map *perf_map; /* for names of code made at run time; a reference, or NULL */
+	struct frame *frames;
 	size_t frame_count;
 };
 
-/* A row of `--by function|process|container`; `--by stack` uses the stacks. */
+enum snapshot_sort {
+	SORT_LIVE = 0,
+	SORT_GROWTH,
+};
+
+enum snapshot_group_by {
+	GROUP_STACK = 0,
+	GROUP_FUNCTION,
+	GROUP_LINE,
+	GROUP_PROCESS,
+	GROUP_CONTAINER,
+};
+
+struct snapshot_request {
+	size_t top;
+	enum snapshot_sort sort;
+	enum snapshot_group_by group_by;
+	bool final;
+};
+
+/* A row of `--by function|line|process|container`; `--by stack` uses the stacks. */
 struct snapshot_group {
 	const char *name;
 	uint64_t live_bytes;
@@ -106,6 +145,7 @@ struct snapshot {
 	struct arena *arena; /* holds everything below */
 	double time_s;	     /* wall clock, seconds since the epoch */
 	double elapsed_s;    /* since attachment */
+	struct snapshot_request request;
 	bool final;
 
 	struct coverage_allocator *allocators;
@@ -123,7 +163,8 @@ struct snapshot {
 	size_t stack_count_all;	       /* before the cut */
 	struct snapshot_group *groups; /* sorted, cut to --top; empty for --by stack */
 	size_t group_count;
-	const char *group_kind; /* "function", "process", "container"; NULL for --by stack */
+	const char
+		*group_kind; /* "function", "line", "process", "container"; NULL for --by stack */
 
 	uint64_t total_live_bytes; /* all stacks, malloc and mmap */
 	uint64_t total_live_blocks;

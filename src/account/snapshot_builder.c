@@ -1,27 +1,31 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "account/snapshot_builder.h"
 
+#include <errno.h>
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "account/cut_stacks.h"
 #include "account/ledger.h"
 #include "account/stack_rows.h"
 #include "base/arena.h"
 #include "bpf/kernel.h"
 #include "probe/prober.h"
 #include "sym/object.h"
+#include "sym/perf_map.h"
 #include "target/process.h"
 #include "unwind/unwinder.h"
+
+#define CUTS_MAX 20 /* kinds of incomplete stacks shown */
 
 struct snapshot_builder {
 	const struct kernel *kernel;
 	const struct ledger *ledger;
-	struct symbolizer *symbolizer;
+	struct unwinder *unwinder;
 	const char *return_method;
 	double start_s; /* monotonic, as all below but where said */
 	double last_s;	/* of the snapshot before this */
@@ -47,7 +51,7 @@ static double own_cpu_s(void)
 }
 
 struct snapshot_builder *snapshot_builder_new(const struct kernel *k, const struct ledger *l,
-					      struct symbolizer *sym, const char *return_method)
+					      struct unwinder *u, const char *return_method)
 {
 	struct snapshot_builder *b = calloc(1, sizeof(*b));
 
@@ -55,7 +59,7 @@ struct snapshot_builder *snapshot_builder_new(const struct kernel *k, const stru
 		return NULL;
 	b->kernel = k;
 	b->ledger = l;
-	b->symbolizer = sym;
+	b->unwinder = u;
 	b->return_method = return_method;
 	b->start_s = b->last_s = clock_s(CLOCK_MONOTONIC);
 	b->last_cpu_s = own_cpu_s();
@@ -69,8 +73,11 @@ void snapshot_builder_free(struct snapshot_builder *b)
 
 void snapshot_free(struct snapshot *s)
 {
-	if (s)
-		arena_free(s->arena);
+	if (!s)
+		return;
+	for (size_t i = 0; i < s->stack_count; i++)
+		perf_map_unref(s->stacks[i].perf_map);
+	arena_free(s->arena);
 }
 
 static void fill_loss(struct snapshot *s, const uint64_t counters[COUNTERS])
@@ -102,6 +109,36 @@ static void fill_unwinding(struct snapshot *s, const uint64_t counters[COUNTERS]
 		      : NAN;
 }
 
+static int by_count(const void *a, const void *b)
+{
+	const struct snapshot_cut *x = a, *y = b;
+
+	return (x->count < y->count) - (x->count > y->count);
+}
+
+static int fill_cuts(const struct snapshot_builder *b, struct snapshot *s)
+{
+	const struct cut_stacks *cuts = ledger_cuts(b->ledger);
+	size_t n = cut_stacks_count(cuts);
+
+	s->loss.cuts = arena_alloc(s->arena, n + 1, sizeof(*s->loss.cuts));
+	if (!s->loss.cuts)
+		return -ENOMEM;
+	for (size_t i = 0; i < n; i++) {
+		const struct cut_stack *c = cut_stacks_at(cuts, i);
+		const char *name = unwind_result_name(c->result);
+
+		if (name)
+			s->loss.cuts[s->loss.cut_count++] =
+				(struct snapshot_cut){arena_strdup(s->arena, c->object), name,
+						      unwind_result_text(c->result), c->count};
+	}
+	qsort(s->loss.cuts, s->loss.cut_count, sizeof(*s->loss.cuts), by_count);
+	if (s->loss.cut_count > CUTS_MAX)
+		s->loss.cut_count = CUTS_MAX;
+	return 0;
+}
+
 static void fill_overhead(struct snapshot_builder *b, struct snapshot *s, double now_s,
 			  uint64_t hits)
 {
@@ -109,6 +146,7 @@ static void fill_overhead(struct snapshot_builder *b, struct snapshot *s, double
 	struct process_rss rss = {0};
 
 	procfs_rss(getpid(), &rss);
+	unwinder_stats(b->unwinder, &s->overhead.unwind);
 	s->overhead.mode = "exact";
 	s->overhead.probe_hits = hits;
 	s->overhead.measured_pct = NAN;
@@ -236,119 +274,10 @@ static int fill_coverage(struct snapshot_builder *b, struct snapshot *s,
 	return 0;
 }
 
-/* One line a container (or a process); processes of no container are "(host)". */
-static const char *group_name(const struct snapshot_process *p, enum snapshot_group_by by,
-			      char *buf, size_t size)
+/* A sum over functions needs the first frames of every stack. */
+static bool wants_all_stacks(const struct snapshot_request *request)
 {
-	if (by == GROUP_PROCESS) {
-		snprintf(buf, size, "%s[%d]", p->comm ? p->comm : "", p->pid);
-		return buf;
-	}
-	if (p->container_name)
-		return p->container_name;
-	return p->container_id ? p->container_id : "(host)";
-}
-
-static struct snapshot_group *group_find(struct snapshot *s, const char *name)
-{
-	struct snapshot_group *g;
-
-	for (size_t i = 0; i < s->group_count; i++) {
-		if (!strcmp(s->groups[i].name, name))
-			return &s->groups[i];
-	}
-	g = &s->groups[s->group_count];
-	g->name = arena_strdup(s->arena, name);
-	if (!g->name)
-		return NULL;
-	s->group_count++;
-	return g;
-}
-
-static void group_add(struct snapshot *s, const char *name, uint64_t bytes, uint64_t blocks,
-		      double growth)
-{
-	struct snapshot_group *g = group_find(s, name);
-
-	if (!g)
-		return;
-	g->live_bytes += bytes;
-	g->live_blocks += blocks;
-	g->growth_bytes_per_s += growth;
-}
-
-static int group_processes(struct snapshot *s, enum snapshot_group_by by)
-{
-	char buf[COMM_BYTES + 16];
-
-	s->groups = arena_alloc(s->arena, s->process_count + 1, sizeof(*s->groups));
-	if (!s->groups)
-		return -1;
-	for (size_t i = 0; i < s->process_count; i++) {
-		const struct snapshot_process *p = &s->processes[i];
-
-		group_add(s, group_name(p, by, buf, sizeof(buf)),
-			  p->live_bytes + p->mmap_live_bytes, p->live_blocks + p->mmap_live_blocks,
-			  p->growth_bytes_per_s);
-	}
-	return 0;
-}
-
-static int group_functions(struct snapshot *s)
-{
-	s->groups = arena_alloc(s->arena, s->stack_count + 1, sizeof(*s->groups));
-	if (!s->groups)
-		return -1;
-	for (size_t i = 0; i < s->stack_count; i++) {
-		const struct snapshot_stack *st = &s->stacks[i];
-		const char *name = "[unknown]";
-
-		if (st->frame_count && st->frames[0].function)
-			name = st->frames[0].function;
-		else if (st->frame_count && st->frames[0].module)
-			name = st->frames[0].module;
-		group_add(s, name, st->live_bytes, st->live_blocks, st->growth_bytes_per_s);
-	}
-	return 0;
-}
-
-static int compare_groups(const void *a, const void *b)
-{
-	const struct snapshot_group *x = a, *y = b;
-
-	if (x->live_bytes != y->live_bytes)
-		return (x->live_bytes < y->live_bytes) - (x->live_bytes > y->live_bytes);
-	return strcmp(x->name, y->name);
-}
-
-static int fill_groups(struct snapshot *s, const struct snapshot_request *request)
-{
-	static const char *const kinds[] = {NULL, "function", "process", "container"};
-	int err = 0;
-
-	s->group_kind = kinds[request->group_by];
-	if (request->group_by == GROUP_FUNCTION)
-		err = group_functions(s);
-	else if (request->group_by != GROUP_STACK)
-		err = group_processes(s, request->group_by);
-	if (err)
-		return err;
-	if (s->group_count)
-		qsort(s->groups, s->group_count, sizeof(*s->groups), compare_groups);
-	if (s->group_count > request->top)
-		s->group_count = request->top;
-	if (s->stack_count > request->top)
-		s->stack_count = request->top;
-	return 0;
-}
-
-static int fill_stacks(struct snapshot_builder *b, struct snapshot *s,
-		       const struct snapshot_request *request)
-{
-	/* A sum over functions needs the first frame of every stack. */
-	size_t top = request->group_by == GROUP_FUNCTION ? SIZE_MAX : request->top;
-
-	return stack_rows_fill(b->ledger, b->symbolizer, s, request->sort == SORT_GROWTH, top);
+	return request->group_by == GROUP_FUNCTION || request->group_by == GROUP_LINE;
 }
 
 struct snapshot *snapshot_build(struct snapshot_builder *b, const struct snapshot_request *request,
@@ -364,17 +293,22 @@ struct snapshot *snapshot_build(struct snapshot_builder *b, const struct snapsho
 	s->arena = arena;
 	s->time_s = clock_s(CLOCK_REALTIME);
 	s->elapsed_s = now_s - b->start_s;
+	s->request = *request;
 	s->final = request->final;
 	kernel_counters(b->kernel, counters);
 	fill_loss(s, counters);
 	fill_unwinding(s, counters);
 	fill_overhead(b, s, now_s, counters[COUNT_HITS]);
 	if (fill_processes(b, s, subjects, subject_count) ||
-	    fill_coverage(b, s, subjects, subject_count) || fill_stacks(b, s, request) ||
-	    fill_groups(s, request))
+	    fill_coverage(b, s, subjects, subject_count) || fill_cuts(b, s) ||
+	    stack_rows_fill(b->ledger, s, request->sort == SORT_GROWTH,
+			    wants_all_stacks(request) ? SIZE_MAX : request->top))
 		goto fail;
 	return s;
 fail:
-	arena_free(arena);
+	if (s)
+		snapshot_free(s);
+	else
+		arena_free(arena);
 	return NULL;
 }

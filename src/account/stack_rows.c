@@ -10,11 +10,10 @@
 #include "account/ledger.h"
 #include "account/snapshot.h"
 #include "base/arena.h"
-#include "sym/object.h"
-#include "sym/symbolizer.h"
+#include "sym/addr_space.h"
+#include "sym/perf_map.h"
 #include "unwind/unwinder.h"
 
-#define INLINE_MAX 16
 #define UNKNOWN_STACK_ID 1 /* merged id of blocks whose stack was not recorded */
 
 /* A row while it is put together. */
@@ -163,43 +162,26 @@ static int by_growth(const void *a, const void *b)
 	return by_live(a, b);
 }
 
-/* Frames of one address, innermost first; returns how many. */
-static size_t name_frame(struct symbolizer *sym, const struct frame_ref *ref, struct frame *out)
-{
-	size_t n = 0;
-
-	memset(out, 0, INLINE_MAX * sizeof(*out));
-	if (ref->object)
-		n = symbolizer_resolve(sym, ref->object, ref->vaddr - 1, out, INLINE_MAX);
-	if (!n) {
-		out->module = ref->object ? object_path(ref->object) : ref->name;
-		n = 1;
-	}
-	for (size_t i = 0; i < n; i++)
-		out[i].address = ref->address;
-	return n;
-}
-
-static int name_frames(struct arena *a, struct symbolizer *sym, const struct ledger_stack *s,
+/* The frames are copied: the ledger and the process may be gone when they are named. */
+static int copy_frames(const struct ledger *l, struct arena *a, const struct ledger_stack *s,
 		       struct snapshot_stack *out)
 {
-	struct frame frames[INLINE_MAX];
-	size_t room = s->frame_count * INLINE_MAX;
-	struct frame *all = calloc(room + 1, sizeof(*all));
+	struct ledger_process *p = ledger_process(l, s->slot);
+	struct frame_ref *refs = arena_alloc(a, s->frame_count + 1, sizeof(*refs));
+	bool unnamed = false;
 
-	if (!all)
+	if (!refs)
 		return -ENOMEM;
 	for (size_t i = 0; i < s->frame_count; i++) {
-		size_t n = name_frame(sym, &s->frames[i], frames);
-
-		memcpy(&all[out->frame_count], frames, n * sizeof(*frames));
-		out->frame_count += n;
+		refs[i] = s->frames[i];
+		refs[i].name = arena_strdup(a, refs[i].name);
+		unnamed |= !refs[i].object;
 	}
-	out->frames = arena_alloc(a, out->frame_count + 1, sizeof(*all));
-	if (out->frames)
-		memcpy(out->frames, all, out->frame_count * sizeof(*all));
-	free(all);
-	return out->frames ? 0 : -ENOMEM;
+	out->refs = refs;
+	out->ref_count = s->frame_count;
+	if (unnamed && p && p->addr_space)
+		out->perf_map = perf_map_ref(addr_space_perf_map(p->addr_space));
+	return 0;
 }
 
 static const char *why_cut(const struct ledger_stack *s)
@@ -207,7 +189,7 @@ static const char *why_cut(const struct ledger_stack *s)
 	return s ? unwind_result_text(s->result) : "the stack could not be recorded";
 }
 
-static int publish(const struct rows *r, struct symbolizer *sym, struct snapshot *s, size_t top,
+static int publish(const struct rows *r, const struct ledger *l, struct snapshot *s, size_t top,
 		   double now_ns)
 {
 	size_t n = r->count < top ? r->count : top;
@@ -226,13 +208,12 @@ static int publish(const struct rows *r, struct symbolizer *sym, struct snapshot
 			out->oldest_s = (now_ns - (double)row->oldest_birth_ns) / 1e9;
 		out->incomplete = why_cut(row->example);
 		if (row->example)
-			err = name_frames(s->arena, sym, row->example, out);
+			err = copy_frames(l, s->arena, row->example, out);
 	}
 	return err;
 }
 
-int stack_rows_fill(const struct ledger *l, struct symbolizer *sym, struct snapshot *s,
-		    bool by_growth_wanted, size_t top)
+int stack_rows_fill(const struct ledger *l, struct snapshot *s, bool by_growth_wanted, size_t top)
 {
 	struct rows rows = {0};
 	struct timespec now;
@@ -245,7 +226,7 @@ int stack_rows_fill(const struct ledger *l, struct symbolizer *sym, struct snaps
 	if (!err) {
 		qsort(rows.items, rows.count, sizeof(*rows.items),
 		      by_growth_wanted ? by_growth : by_live);
-		err = publish(&rows, sym, s, top, (double)now.tv_sec * 1e9 + (double)now.tv_nsec);
+		err = publish(&rows, l, s, top, (double)now.tv_sec * 1e9 + (double)now.tv_nsec);
 	}
 	rows_release(&rows);
 	return err;

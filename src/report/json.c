@@ -87,6 +87,15 @@ static void field_coverage(struct json_writer *w, const struct snapshot *s)
 	json_object_end(w);
 }
 
+static void put_cut(struct json_writer *w, const struct snapshot_cut *c)
+{
+	json_object_begin(w);
+	json_field_string(w, "object", c->object);
+	json_field_string(w, "reason", c->name);
+	json_field_u64(w, "count", c->count);
+	json_object_end(w);
+}
+
 static void field_loss(struct json_writer *w, const struct snapshot_loss *loss)
 {
 	json_key(w, "loss");
@@ -103,6 +112,11 @@ static void field_loss(struct json_writer *w, const struct snapshot_loss *loss)
 	for (size_t i = 0; i < loss->unwind_error_count; i++)
 		json_field_u64(w, loss->unwind_errors[i].name, loss->unwind_errors[i].count);
 	json_object_end(w);
+	json_key(w, "unwind_errors_by_object");
+	json_array_begin(w);
+	for (size_t i = 0; i < loss->cut_count; i++)
+		put_cut(w, &loss->cuts[i]);
+	json_array_end(w);
 	json_object_end(w);
 }
 
@@ -117,6 +131,10 @@ static void field_overhead(struct json_writer *w, const struct snapshot_overhead
 	json_field_u64(w, "probe_hits", overhead->probe_hits);
 	json_field_double(w, "probe_hits_per_s", overhead->probe_hits_per_s);
 	json_field_double(w, "tracer_cpu_pct", overhead->tracer_cpu_pct);
+	json_field_u64(w, "unwind_tables", overhead->unwind.tables);
+	json_field_u64(w, "unwind_table_bytes", overhead->unwind.table_bytes);
+	json_field_u64(w, "unwind_tables_loading", overhead->unwind.loading);
+	json_field_u64(w, "unwind_tables_evicted", overhead->unwind.evicted);
 	json_field_u64(w, "tracer_rss_bytes", overhead->tracer_rss_bytes);
 	json_object_end(w);
 }

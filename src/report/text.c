@@ -477,6 +477,20 @@ static void put_allocator(const struct text *t, const struct coverage_allocator 
 	putc('\n', t->out);
 }
 
+/* Where stacks end too early, and why. */
+static void put_cuts(const struct text *t)
+{
+	const struct snapshot_loss *loss = &t->s->loss;
+
+	for (size_t i = 0; i < loss->cut_count; i++) {
+		const struct snapshot_cut *c = &loss->cuts[i];
+
+		fprintf(t->out, "  %s cut in ", units_count(c->count).s);
+		put_name(t, c->object ? c->object : "?");
+		fprintf(t->out, ": %s\n", c->why ? c->why : c->name);
+	}
+}
+
 static void put_coverage(const struct text *t)
 {
 	const struct snapshot *s = t->s;
@@ -484,6 +498,7 @@ static void put_coverage(const struct text *t)
 	fprintf(t->out, "coverage: %s process%s, %s %% of stacks complete\n",
 		units_count(s->process_count_covered).s, s->process_count_covered == 1 ? "" : "es",
 		units_decimal(s->stacks_complete_pct).s);
+	put_cuts(t);
 	for (size_t i = 0; i < s->allocator_count; i++)
 		put_allocator(t, &s->allocators[i]);
 }
@@ -496,9 +511,12 @@ static void put_overhead(const struct text *t)
 	if (!isnan(overhead->measured_pct))
 		fprintf(t->out, " costing %s %% of one CPU",
 			units_decimal(overhead->measured_pct).s);
-	fprintf(t->out, "; leaktop itself %s %% of one CPU, RSS %s\n",
+	fprintf(t->out, "; leaktop itself %s %% of one CPU, RSS %s",
 		units_decimal(overhead->tracer_cpu_pct).s,
 		units_bytes(overhead->tracer_rss_bytes).s);
+	fprintf(t->out, "; unwind tables of %s objects, %s\n",
+		units_count(overhead->unwind.tables).s,
+		units_bytes(overhead->unwind.table_bytes).s);
 }
 
 static int render(FILE *out, const struct snapshot *s, const struct report_options *options)

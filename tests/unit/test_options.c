@@ -88,6 +88,7 @@ static void usage_errors(void **state)
 		{"-z", "2", "-Z"},
 		{"--ring-size", "1"},
 		{"--max-blocks", "1"},
+		{"--unwind-memory", "1K"},
 		{"-z", "99999999999999999999", "-a"},
 	};
 	struct options o;
@@ -115,8 +116,12 @@ static void sizes_with_units(void **state)
 	struct options o;
 
 	(void)state;
-	assert_int_equal(PARSE(&o, "-a", "--ring-size", "64KiB", "--max-blocks", "2M"), 0);
+	assert_int_equal(PARSE(&o, "-a", "--ring-size", "64KiB", "--max-blocks", "2M",
+			       "--unwind-memory", "8M", "--by", "line"),
+			 0);
 	assert_int_equal(o.ring_bytes, 65536);
+	assert_int_equal(o.unwind_bytes, 8u << 20);
+	assert_int_equal(o.group_by, GROUP_LINE);
 	assert_int_equal(o.max_blocks, 2u << 20);
 	options_release(&o);
 }

@@ -160,7 +160,7 @@ static void loss_and_overhead(void **state)
 	static const struct key loss_keys[] = {
 		{"alloc_events", "n"}, {"free_events", "n"},   {"live_map_full", "n"},
 		{"stacks", "n"},       {"unwind_errors", "o"}, {"live_map_full_bytes", "n"},
-		{"ring_full", "n"},    {"missed_frees", "n"},
+		{"ring_full", "n"},    {"missed_frees", "n"},  {"unwind_errors_by_object", "a"},
 	};
 	static const struct key overhead_keys[] = {
 		{"budget_pct", "z"},
@@ -170,6 +170,8 @@ static void loss_and_overhead(void **state)
 		{"probe_hits_per_s", "n"},
 		{"tracer_cpu_pct", "n"},
 		{"tracer_rss_bytes", "n"},
+		{"unwind_tables", "n"},
+		{"unwind_table_bytes", "n"},
 	};
 	struct report_sample r;
 	json_t *root, *loss, *overhead;
@@ -186,6 +188,8 @@ static void loss_and_overhead(void **state)
 		.missed_frees = 7,
 		.unwind_errors = {{"no_rule", 8}},
 		.unwind_error_count = 1,
+		.cuts = &(struct snapshot_cut){"/bin/x", "no_rule", "because", 9},
+		.cut_count = 1,
 	};
 	root = parse(&r.s);
 	loss = json_object_get(root, "loss");
@@ -199,6 +203,9 @@ static void loss_and_overhead(void **state)
 	assert_int_equal(integer(loss, "missed_frees"), 7);
 	assert_int_equal(json_object_size(json_object_get(loss, "unwind_errors")), 1);
 	assert_int_equal(integer(json_object_get(loss, "unwind_errors"), "no_rule"), 8);
+	assert_string_equal(string(at(loss, "unwind_errors_by_object", 0), "object"), "/bin/x");
+	assert_string_equal(string(at(loss, "unwind_errors_by_object", 0), "reason"), "no_rule");
+	assert_int_equal(integer(at(loss, "unwind_errors_by_object", 0), "count"), 9);
 	overhead = json_object_get(root, "overhead");
 	check_keys(overhead, overhead_keys, COUNT(overhead_keys));
 	assert_string_equal(string(overhead, "mode"), "exact");
