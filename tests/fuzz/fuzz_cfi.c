@@ -4,11 +4,6 @@
  * that begins like an ELF file is one; of any other the first byte says which
  * section of a made-up file the rest becomes, so that the fuzzer need not invent
  * headers.
- *
- *	clang -g -O1 -D_GNU_SOURCE -fsanitize=fuzzer,address,undefined \
- *		-fno-sanitize-recover=undefined -Iinclude -Isrc -Itests/unit \
- *		tests/fuzz/fuzz_cfi.c src/unwind/?*.c -lz -o fuzz_cfi
- *	tests/fuzz/seed_cfi CORPUS && ./fuzz_cfi -max_len=16384 -max_total_time=600 CORPUS
  */
 #include "unwind/cfi.h"
 

@@ -58,6 +58,14 @@ static uint64_t address_of(const void *p)
 	return (uintptr_t)p;
 }
 
+static uint64_t now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
 static void *map_code(int fd, size_t bytes)
 {
 	void *p = mmap(NULL, bytes, PROT_READ | PROT_EXEC,
@@ -245,6 +253,48 @@ static void test_replaced(void **state)
 	unlink(name);
 }
 
+/* A library unloaded and another one loaded in its place: who saw the address before
+ * the change was known may have seen either. */
+static void test_another_one_in_its_place(void **state)
+{
+	struct fixture *f = *state;
+	char first_name[] = "/tmp/leaktop-test-XXXXXX", second_name[] = "/tmp/leaktop-test-XXXXXX";
+	int first_fd = copy_of_self(first_name), second_fd = copy_of_self(second_name);
+	char *code = map_code(first_fd, PAGE), *again;
+	struct addr_location at;
+	uint64_t seen_ns;
+
+	unlink(first_name);
+	unlink(second_name);
+	if (geteuid()) {
+		close(first_fd);
+		close(second_fd);
+		skip();
+	}
+	assert_int_equal(addr_space_refresh(f->as), 0);
+	assert_int_equal(addr_space_find_at(f->as, address_of(code), 1, &at), 0);
+	assert_string_equal(at.name, first_name);
+	seen_ns = now_ns();
+	again = mmap(code, PAGE, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_FIXED, second_fd, 0);
+	assert_ptr_equal(again, code);
+	assert_int_equal(addr_space_refresh(f->as), 0);
+	assert_int_equal(addr_space_refresh(f->as), 0);
+	assert_int_equal(addr_space_find_at(f->as, address_of(code), seen_ns, &at), 0);
+	assert_string_equal(at.name, "[unloaded]");
+	assert_null(at.object);
+	assert_int_equal(addr_space_find_at(f->as, address_of(code), now_ns(), &at), 0);
+	assert_string_equal(at.name, second_name);
+	/* Somebody knows better when it came. */
+	assert_int_equal(addr_space_refresh_since(f->as, seen_ns - 1), 0);
+	assert_int_equal(addr_space_find_at(f->as, address_of(code), seen_ns, &at), 0);
+	assert_string_equal(at.name, second_name);
+	assert_int_equal(addr_space_find_at(f->as, address_of(code), seen_ns - 2, &at), 0);
+	assert_string_equal(at.name, "[unloaded]");
+	munmap(code, PAGE);
+	close(first_fd);
+	close(second_fd);
+}
+
 /* Code in a memory file, as .NET keeps it: no object, also when mapped anew. */
 static void test_memory_file(void **state)
 {
@@ -401,6 +451,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_odd_files, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_deleted_and_unmapped, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_replaced, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_another_one_in_its_place, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_memory_file, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_origin, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_perf_map, setup, teardown),

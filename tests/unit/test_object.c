@@ -110,6 +110,30 @@ static void test_basics(void **state)
 	object_table_free(NULL);
 }
 
+/* As lld lays objects out: the code begins in the page where the data before it ends. */
+static void test_vaddr_of_a_shared_page(void **state)
+{
+	struct object_table *t = object_table_new();
+	struct object *o;
+	uint64_t vaddr;
+
+	(void)state;
+	image_init();
+	add_phdr(PT_LOAD, PF_R, 0, 0, 0x15664);
+	add_phdr(PT_LOAD, PF_R | PF_X, 0x15670, 0x16670, 0x1000);
+	add_phdr(PT_LOAD, PF_R, 0x16670, 0x18670, 0x100);
+	assert_int_equal(get(t, 1, &image, sizeof(image), &o), 0);
+	assert_int_equal(object_vaddr(o, 0x15000, &vaddr), 0);
+	assert_int_equal(vaddr, 0x16000);
+	assert_int_equal(object_vaddr(o, 0x15670, &vaddr), 0);
+	assert_int_equal(vaddr, 0x16670);
+	assert_int_equal(object_vaddr(o, 0x16fff, &vaddr), 0);
+	assert_int_equal(vaddr, 0x17fff);
+	assert_int_equal(object_vaddr(o, 0x14fff, &vaddr), 0);
+	assert_int_equal(vaddr, 0x14fff);
+	object_table_free(t);
+}
+
 static void test_vaddr(void **state)
 {
 	struct object_table *t = object_table_new();
@@ -473,6 +497,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_basics),
 		cmocka_unit_test(test_vaddr),
+		cmocka_unit_test(test_vaddr_of_a_shared_page),
 		cmocka_unit_test(test_identity),
 		cmocka_unit_test(test_no_elf),
 		cmocka_unit_test(test_huge_tables),
