@@ -28,6 +28,7 @@
 #define OBJECTS_MAX 16384u
 #define LOADS_MAX 64u
 #define HEADERS_MAX 4096u
+#define CODE_PAGE_BYTES UINT64_C(4096)
 
 #ifndef MFD_NOEXEC_SEAL
 #define MFD_NOEXEC_SEAL 8u /* Linux 6.3, include/uapi/linux/memfd.h */
@@ -320,19 +321,34 @@ const char *object_build_id(const struct object *o)
 	return o->build_id;
 }
 
+/* How well @offset fits: 3 inside of code, 2 in the pages that are mapped around
+ * code, 1 inside of data, 0 not at all. */
+static int segment_fits(const struct load_segment *load, uint64_t offset)
+{
+	bool inside = offset >= load->offset && offset - load->offset < load->bytes;
+	uint64_t before = load->offset & (CODE_PAGE_BYTES - 1);
+	uint64_t start = load->offset - before;
+	uint64_t bytes = (load->bytes + before + CODE_PAGE_BYTES - 1) & ~(CODE_PAGE_BYTES - 1);
+
+	if (!load->executable)
+		return inside;
+	return inside ? 3 : offset >= start && offset - start < bytes ? 2 : 0;
+}
+
+/* The offset is one of a mapping of code, which consists of whole pages: linkers
+ * let the first page of the code hold the end of the segment before it. */
 int object_vaddr(const struct object *o, uint64_t file_offset, uint64_t *vaddr)
 {
 	const struct load_segment *best = NULL;
-	size_t i;
+	int best_fit = 0;
 
-	/* Linkers may put the same page of the file into two segments; code wins. */
-	for (i = 0; i < o->load_count; i++) {
-		const struct load_segment *load = &o->loads[i];
+	for (size_t i = 0; i < o->load_count; i++) {
+		int fit = segment_fits(&o->loads[i], file_offset);
 
-		if (file_offset < load->offset || file_offset - load->offset >= load->bytes)
-			continue;
-		if (!best || (load->executable && !best->executable))
-			best = load;
+		if (fit > best_fit) {
+			best = &o->loads[i];
+			best_fit = fit;
+		}
 	}
 	if (!best)
 		return -ERANGE;
