@@ -480,7 +480,8 @@ int dlopen_hook(struct pt_regs *ctx)
 		stop_at_dlopen_tgid = 0;
 		bpf_send_signal(19); /* SIGSTOP; leaktop is the tracer of its own command */
 	}
-	process_event(EVENT_DLOPEN, info->slot, tgid, 0);
+	process_event(EVENT_DLOPEN, info->slot, tgid,
+		      __sync_fetch_and_add(&info->link_changes, 1) + 1);
 	return 0;
 }
 

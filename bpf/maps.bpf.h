@@ -32,8 +32,8 @@ __u32 stop_at_dlopen_tgid;
 
 /* A process that is traced, keyed by thread group id. */
 struct proc_info {
-	__u32 slot; /* 1..LIVE_PROC_MAX, names the process in keys of the live table */
-	__u32 flags;
+	__u32 slot;	    /* 1..LIVE_PROC_MAX, names the process in keys of the live table */
+	__u32 link_changes; /* times that its dynamic linker reported a change */
 };
 
 struct {

@@ -38,6 +38,9 @@ static __always_inline void stack_capture(void *ctx, struct task_state *task)
 		done = unwind_step(u);
 		if (done == 2 && i)
 			break;
+		/* It runs: code is there that we have not heard of yet. */
+		if (done == 2 && u->result == UNWIND_NO_MAPPING)
+			u->result = UNWIND_NOT_READY;
 		s->frames[i] = u->frame;
 		hash = hash_step(hash, u->frame);
 		n = i + 1;

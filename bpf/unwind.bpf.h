@@ -255,6 +255,7 @@ static __always_inline int unwind_frame_pointer(struct unwind_state *u)
 	return 0;
 }
 
+/* False if it is not followed, or was lost on the way. */
 static __always_inline bool register_value(const struct unwind_state *u, __u32 reg, __u64 *out)
 {
 	if (reg == UNWIND_RSP)
@@ -265,7 +266,7 @@ static __always_inline bool register_value(const struct unwind_state *u, __u32 r
 		*out = u->bx;
 	else
 		return false;
-	return true;
+	return *out != 0;
 }
 
 /* The canonical frame address by @rule. */
@@ -331,7 +332,7 @@ static __always_inline bool unwind_fast(struct unwind_state *u, __u64 rule)
 	barrier_var(by_rsp);
 	cfa = (bp ^ ((bp ^ sp) & by_rsp)) + ((__s64)rule >> 32);
 	at = cfa - u->window_start;
-	if (cfa <= sp || at & 7 || at > sizeof(u->window) || !at)
+	if (cfa <= sp || (cfa | at) & 7 || at > sizeof(u->window) || !at)
 		return false;
 	at >>= 3;
 	if (at < bp_slot || at < bx_slot)

@@ -28,10 +28,13 @@ enum event_kind {
 
 struct event {
 	__u32 kind;
-	__u32 proc;	  /* slot of the process, 0: none yet */
-	__u32 pid;	  /* thread group id in the initial pid namespace */
-	__u32 parent_pid; /* EVENT_FORK */
-	__u64 time_ns;	  /* CLOCK_MONOTONIC */
+	__u32 proc; /* slot of the process, 0: none yet */
+	__u32 pid;  /* thread group id in the initial pid namespace */
+	union {
+		__u32 parent_pid;   /* EVENT_FORK */
+		__u32 link_changes; /* EVENT_DLOPEN: how many there were so far */
+	};
+	__u64 time_ns; /* CLOCK_MONOTONIC */
 };
 
 struct event_stack {

@@ -86,17 +86,14 @@ static struct attachments *attachments_for(struct targets *ts, pid_t pid)
 			      : attachments_new(ts->m.prober, pid);
 }
 
-/* Where its code lies now, for unwinding and for naming. A target that was named
- * gets all its tables soon; of a whole system's only those that stacks enter. */
-static void learn_mappings(struct targets *ts, struct tracee *t)
+/* Where its code lies now, for unwinding and for naming.
+ * @since_ns: nothing changed since then, 0: not known. */
+static void learn_mappings(struct targets *ts, struct tracee *t, uint64_t since_ns)
 {
-	if (addr_space_refresh(t->addr_space))
+	if (addr_space_refresh_since(t->addr_space, since_ns))
 		return;
 	unwinder_update(ts->m.unwinder, t->slot, t->addr_space);
-	if (ts->everywhere)
-		return;
-	unwinder_want_all(ts->m.unwinder, t->addr_space);
-	unwinder_wait(ts->m.unwinder, TABLES_WAIT_MS);
+	unwinder_prefetch(ts->m.unwinder, t->addr_space);
 }
 
 /* Opens the accounts of a process that has a slot. NULL: gone or out of memory. */
@@ -113,12 +110,15 @@ static struct tracee *tracee_open(struct targets *ts, const struct process *proc
 	return t;
 }
 
-/* Its mappings first: the first probe that hits may want to unwind. */
-static void trace(struct targets *ts, struct tracee *t)
+/* Its mappings first: the first probe that hits may want to unwind. @wait: also for
+ * the tables, as long as nothing runs away meanwhile. */
+static void trace(struct targets *ts, struct tracee *t, bool wait)
 {
-	learn_mappings(ts, t);
+	learn_mappings(ts, t, 0);
+	if (wait)
+		unwinder_wait(ts->m.unwinder, TABLES_WAIT_MS);
 	if (probe_all(ts, t->attachments, t->process.pid) > 0)
-		learn_mappings(ts, t);
+		learn_mappings(ts, t, 0);
 }
 
 static void explain_no_allocator(const struct tracee *t)
@@ -200,7 +200,7 @@ static int target_add(struct targets *ts, pid_t pid)
 	}
 	err = add_named_objects(ts, t);
 	if (!err)
-		trace(ts, t);
+		trace(ts, t, true);
 	return err;
 }
 
@@ -241,7 +241,7 @@ static void on_fork(struct targets *ts, const struct event *e)
 	/* Opening it may have moved the list, not the parent. */
 	if (parent)
 		prober_copy(ts->m.prober, parent->attachments, t->attachments);
-	trace(ts, t);
+	trace(ts, t, false);
 }
 
 static struct tracee *oldest_exited(const struct targets *ts, const struct tracee *but)
@@ -295,7 +295,7 @@ static void on_exec(struct targets *ts, const struct event *e)
 		old->exited = true;
 	t = process_read((pid_t)e->pid, &process) ? NULL : tracee_open(ts, &process, e->proc);
 	if (t)
-		trace(ts, t);
+		trace(ts, t, false);
 	if (old)
 		bury(ts, old);
 }
@@ -323,6 +323,21 @@ static void want_table(struct targets *ts, uint32_t slot, uint64_t address)
 		unwinder_want(ts->m.unwinder, where.object);
 }
 
+/* Libraries came or went. If that was the last change so far, all stacks since then
+ * are of what is mapped now; else an event for the next change is on its way. */
+static void on_dlopen(struct targets *ts, const struct event *e)
+{
+	struct tracee *t = tracees_by_slot(ts->tracees, e->proc);
+	bool last;
+
+	if (!t)
+		return;
+	last = kernel_link_changes(ts->m.kernel, t->process.pid) == e->link_changes;
+	learn_mappings(ts, t, last ? e->time_ns : 0);
+	if (probe_all(ts, t->attachments, t->process.pid) > 0)
+		learn_mappings(ts, t, 0);
+}
+
 static void on_stack(struct targets *ts, const struct event_stack *e)
 {
 	if (e->result == UNWIND_PENDING && e->frame_count && e->frame_count <= STACK_FRAMES_MAX)
@@ -331,8 +346,6 @@ static void on_stack(struct targets *ts, const struct event_stack *e)
 
 void targets_event(struct targets *ts, const struct event *e)
 {
-	struct tracee *t;
-
 	switch (e->kind) {
 	case EVENT_STACK:
 		on_stack(ts, (const struct event_stack *)e);
@@ -347,9 +360,7 @@ void targets_event(struct targets *ts, const struct event *e)
 		on_exit_event(ts, e);
 		break;
 	case EVENT_DLOPEN:
-		t = tracees_by_slot(ts->tracees, e->proc);
-		if (t)
-			trace(ts, t);
+		on_dlopen(ts, e);
 		break;
 	case EVENT_CGROUP:
 		consider(ts, (pid_t)e->pid);
@@ -428,7 +439,8 @@ static void hold_at_libraries(struct targets *ts, struct tracee *t)
 				kill(t->process.pid, SIGCONT);
 			return;
 		}
-		learn_mappings(ts, t);
+		learn_mappings(ts, t, 0);
+		unwinder_wait(ts->m.unwinder, TABLES_WAIT_MS);
 		log_debug("held at its libraries: %d objects probed",
 			  probe_all(ts, t->attachments, t->process.pid));
 	}

@@ -163,21 +163,21 @@ static uint64_t merged_id(const struct ledger_stack *s)
  * is found by reading them again, but not for every stack. An address where nothing is executable
  * is no return address: the walk lost its way there, so the stack ends before it. */
 static void locate_frames(struct ledger_process *p, struct ledger_stack *s,
-			  const uint64_t *addresses, uint64_t now_ns)
+			  const uint64_t *addresses, uint64_t taken_ns)
 {
 	struct addr_space *as = p ? p->addr_space : NULL;
-	bool refreshed = !as || now_ns < p->refreshed_ns + REFRESH_NS;
+	bool refreshed = !as || taken_ns < p->refreshed_ns + REFRESH_NS;
 
 	for (size_t i = 0; i < s->frame_count; i++) {
 		struct frame_ref *f = &s->frames[i];
 		struct addr_location where = {.name = "[unknown]"};
-		int err = as ? addr_space_find(as, addresses[i] - 1, &where) : -ENOENT;
+		int err = as ? addr_space_find_at(as, addresses[i] - 1, taken_ns, &where) : -ENOENT;
 
 		if (err && !refreshed) {
 			refreshed = true;
-			p->refreshed_ns = now_ns;
+			p->refreshed_ns = taken_ns;
 			if (!addr_space_refresh(as))
-				err = addr_space_find(as, addresses[i] - 1, &where);
+				err = addr_space_find_at(as, addresses[i] - 1, taken_ns, &where);
 		}
 		if (err && i) {
 			s->frame_count = i;

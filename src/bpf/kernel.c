@@ -18,6 +18,11 @@
 #define EVENTS_A_DRAIN 4096
 #define FAILURES_MAX 8192 /* read at a time */
 
+/* As in bpf/maps.bpf.h. */
+struct proc_info {
+	uint32_t slot, link_changes;
+};
+
 struct kernel {
 	struct leaktop_bpf *skel;
 	struct guard_bpf *guard; /* NULL until it is needed */
@@ -302,9 +307,7 @@ bool kernel_drain(struct kernel *k, void (*fn)(void *arg, const struct event *e,
 int kernel_process_add(struct kernel *k, pid_t tgid, uint32_t *slot)
 {
 	uint32_t key = (uint32_t)tgid;
-	struct {
-		uint32_t slot, flags;
-	} info = {0};
+	struct proc_info info = {0};
 	int queue = bpf_map__fd(k->skel->maps.free_slots);
 
 	if (bpf_map_lookup_and_delete_elem(queue, NULL, &info.slot))
@@ -323,12 +326,20 @@ int kernel_process_add(struct kernel *k, pid_t tgid, uint32_t *slot)
 	return 0;
 }
 
+uint32_t kernel_link_changes(const struct kernel *k, pid_t tgid)
+{
+	uint32_t key = (uint32_t)tgid;
+	struct proc_info info;
+
+	if (bpf_map_lookup_elem(bpf_map__fd(k->skel->maps.procs), &key, &info))
+		return 0;
+	return info.link_changes;
+}
+
 uint32_t kernel_process_slot(const struct kernel *k, pid_t tgid)
 {
 	uint32_t key = (uint32_t)tgid;
-	struct {
-		uint32_t slot, flags;
-	} info;
+	struct proc_info info;
 
 	if (bpf_map_lookup_elem(bpf_map__fd(k->skel->maps.procs), &key, &info))
 		return 0;
@@ -339,9 +350,7 @@ void kernel_process_remove(struct kernel *k, pid_t tgid, uint32_t slot)
 {
 	int fd = bpf_map__fd(k->skel->maps.procs);
 	uint32_t key = (uint32_t)tgid;
-	struct {
-		uint32_t slot, flags;
-	} info;
+	struct proc_info info;
 
 	if (!bpf_map_lookup_elem(fd, &key, &info) && info.slot == slot)
 		bpf_map_delete_elem(fd, &key);

@@ -73,6 +73,8 @@ int kernel_process_add(struct kernel *k, pid_t tgid, uint32_t *slot);
 void kernel_process_remove(struct kernel *k, pid_t tgid, uint32_t slot);
 /* The slot under which @tgid stands now, 0: none. */
 uint32_t kernel_process_slot(const struct kernel *k, pid_t tgid);
+/* How often @tgid's dynamic linker reported a change of its libraries so far. */
+uint32_t kernel_link_changes(const struct kernel *k, pid_t tgid);
 /* Hands slots and stack ids back once nothing refers to them. A stack of a living
  * process is retired first, and released when it is sure that no thread holds
  * its id any more. */

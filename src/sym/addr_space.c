@@ -30,6 +30,7 @@ struct region {
 	struct object_id id;
 	struct object *object;
 	const char *name;
+	uint64_t since_ns; /* when it was first seen in the place of another one; 0: at once */
 };
 
 struct regions {
@@ -189,8 +190,11 @@ static struct region make_region(struct addr_space *as, const struct mapping *m)
 
 	if (known && known->start == region.start && known->end == region.end &&
 	    known->offset == region.offset && same_id(&known->id, &region.id) &&
-	    !strcmp(known->name, path))
-		return *known;
+	    !strcmp(known->name, path)) {
+		region = *known;
+		region.since_ns = 0; /* merge() says */
+		return region;
+	}
 	region.name = string_pool_add(as->names, path);
 	region.object = find_object(as, m, &region.id, region.name);
 	if (!region.name)
@@ -226,20 +230,34 @@ static int read_mappings(struct addr_space *as, struct regions *list, size_t *to
 	return err == -E2BIG ? 0 : err;
 }
 
+/* @b lies where @a was: since when at the latest? */
+static uint64_t replaced_ns(const struct region *a, const struct region *b, uint64_t since_ns)
+{
+	bool same = a->object == b->object &&
+		    (!a->object || a->start - a->offset == b->start - b->offset);
+
+	return same && a->since_ns < since_ns ? a->since_ns : since_ns;
+}
+
 /* Lays @now over @old into @out: what of @old does not overlap it stays. */
-static int merge(const struct regions *old, const struct regions *now, struct regions *out)
+static int merge(const struct regions *old, struct regions *now, uint64_t since_ns,
+		 struct regions *out)
 {
 	size_t i = 0, j = 0;
 	int err = 0;
 
 	while (!err && (i < old->count || j < now->count)) {
 		const struct region *a = i < old->count ? &old->items[i] : NULL;
-		const struct region *b = j < now->count ? &now->items[j] : NULL;
+		struct region *b = j < now->count ? &now->items[j] : NULL;
 
 		if (a && (!b || a->end <= b->start)) {
 			err = regions_add(out, a);
 			i++;
 		} else if (a && a->start < b->end) {
+			uint64_t ns = replaced_ns(a, b, since_ns);
+
+			if (ns > b->since_ns)
+				b->since_ns = ns;
 			i++;
 		} else {
 			err = regions_add(out, b);
@@ -256,7 +274,20 @@ static bool other_process(const struct addr_space *as)
 	return as->start_ticks && !procfs_start_ticks(as->pid, &ticks) && ticks != as->start_ticks;
 }
 
+static uint64_t clock_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec;
+}
+
 int addr_space_refresh(struct addr_space *as)
+{
+	return addr_space_refresh_since(as, 0);
+}
+
+int addr_space_refresh_since(struct addr_space *as, uint64_t since_ns)
 {
 	struct regions now = {0}, merged = {0};
 	size_t total = 0;
@@ -269,7 +300,7 @@ int addr_space_refresh(struct addr_space *as)
 	if (err)
 		goto out;
 
-	err = merge(&as->regions, &now, &merged);
+	err = merge(&as->regions, &now, since_ns ? since_ns : clock_ns(), &merged);
 	if (err == -E2BIG) {
 		/* No room for the past. */
 		free(merged.items);
@@ -290,12 +321,9 @@ out:
 
 struct perf_map *addr_space_perf_map(struct addr_space *as)
 {
+	uint64_t now_ns = clock_ns();
 	struct perf_map *found;
-	struct timespec now;
-	uint64_t now_ns;
 
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	now_ns = (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec;
 	if (as->perf_map || now_ns < as->perf_map_due_ns)
 		return as->perf_map;
 	as->perf_map_due_ns = now_ns + NS_PER_S;
@@ -323,6 +351,17 @@ int addr_space_find(const struct addr_space *as, uint64_t address, struct addr_l
 		found.object = region->object;
 	*out = found;
 	return 0;
+}
+
+int addr_space_find_at(const struct addr_space *as, uint64_t address, uint64_t time_ns,
+		       struct addr_location *out)
+{
+	const struct region *region = regions_at(&as->regions, address);
+	int err = addr_space_find(as, address, out);
+
+	if (!err && region->since_ns > time_ns)
+		*out = (struct addr_location){.name = "[unloaded]"};
+	return err;
 }
 
 size_t addr_space_count(const struct addr_space *as)

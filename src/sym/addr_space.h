@@ -19,8 +19,10 @@ struct perf_map;
 struct addr_space *addr_space_new(pid_t pid, struct object_table *objects);
 void addr_space_free(struct addr_space *as);
 
-/* Reads /proc/PID/maps again; what was known of a dead process is kept.
+/* Reads /proc/PID/maps again; what was known of a dead process is kept. The caller
+ * knows that nothing changed since @since_ns (CLOCK_MONOTONIC; 0: nothing is known).
  * Returns 0 or negative errno (-ESRCH: gone). */
+int addr_space_refresh_since(struct addr_space *as, uint64_t since_ns);
 int addr_space_refresh(struct addr_space *as);
 
 /* Names of its JIT's code, kept when the process is gone: borrowed, NULL if it writes
@@ -42,5 +44,9 @@ void addr_space_at(const struct addr_space *as, size_t i, uint64_t *start, uint6
 
 /* 0, or -ENOENT if nothing executable is known there (then a refresh may help). */
 int addr_space_find(const struct addr_space *as, uint64_t address, struct addr_location *out);
+/* The same for an address seen at @time_ns (CLOCK_MONOTONIC): if something else was
+ * mapped there then, which is not known exactly any more, it is "[unloaded]". */
+int addr_space_find_at(const struct addr_space *as, uint64_t address, uint64_t time_ns,
+		       struct addr_location *out);
 
 #endif

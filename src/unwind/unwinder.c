@@ -489,13 +489,15 @@ void unwinder_want(struct unwinder *u, const struct object *object)
 	pthread_mutex_unlock(&u->lock);
 }
 
-void unwinder_want_all(struct unwinder *u, const struct addr_space *as)
+void unwinder_prefetch(struct unwinder *u, const struct addr_space *as)
 {
 	struct addr_location where;
 	uint64_t start, end;
+	bool room;
 
 	pthread_mutex_lock(&u->lock);
-	for (size_t i = 0; i < addr_space_count(as); i++) {
+	room = table_set_bytes(u->tables) < u->max_bytes / 2;
+	for (size_t i = 0; room && i < addr_space_count(as); i++) {
 		addr_space_at(as, i, &start, &end, &where);
 		if (where.object)
 			want(u, where.object);

@@ -26,9 +26,11 @@ void unwinder_free(struct unwinder *u);
 int unwinder_update(struct unwinder *u, uint32_t slot, const struct addr_space *as);
 void unwinder_forget(struct unwinder *u, uint32_t slot);
 
-/* Asks for the tables of one object, or of all that @as maps. */
+/* Asks for the table of @object, which a stack has entered. */
 void unwinder_want(struct unwinder *u, const struct object *object);
-void unwinder_want_all(struct unwinder *u, const struct addr_space *as);
+/* Asks for the tables of all that @as maps, before a stack enters them; not when half
+ * of the memory is taken. */
+void unwinder_prefetch(struct unwinder *u, const struct addr_space *as);
 /* Waits until all tables asked for are loaded; false if @timeout_ms were too few. */
 bool unwinder_wait(struct unwinder *u, int timeout_ms);
 /* To be called about once a second: notes which tables are in use and releases

@@ -185,7 +185,7 @@ static int make_tables(struct bench *b)
 		err = unwinder_update(b->unwinder, UNWIND_COST_SLOT, b->space);
 	if (err)
 		return err;
-	unwinder_want_all(b->unwinder, b->space);
+	unwinder_prefetch(b->unwinder, b->space);
 	return unwinder_wait(b->unwinder, TABLES_TIMEOUT_MS) ? 0 : -ETIMEDOUT;
 }
 
