@@ -472,6 +472,7 @@ int dlopen_hook(struct pt_regs *ctx)
 {
 	__u32 tgid = bpf_get_current_pid_tgid() >> 32;
 	struct proc_info *info = bpf_map_lookup_elem(&procs, &tgid);
+	struct unwind_mappings *space;
 
 	USE_THREAD_STACK(ctx, no_probe);
 	if (!info)
@@ -479,6 +480,13 @@ int dlopen_hook(struct pt_regs *ctx)
 	if (stop_at_dlopen_tgid == tgid) {
 		stop_at_dlopen_tgid = 0;
 		bpf_send_signal(19); /* SIGSTOP; leaktop is the tracer of its own command */
+	}
+	space = bpf_map_lookup_elem(&unwind_spaces, &info->slot);
+	if (space) {
+		/* From now on until the loader has looked. What is cached may be of
+		 * something that is gone. */
+		space->generation += UNWIND_GENERATION_STALE;
+		space->stale = 1;
 	}
 	process_event(EVENT_DLOPEN, info->slot, tgid,
 		      __sync_fetch_and_add(&info->link_changes, 1) + 1);

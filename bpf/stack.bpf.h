@@ -29,7 +29,7 @@ static __always_inline void stack_capture(void *ctx, struct task_state *task)
 {
 	struct unwind_state *u = &task->unwind;
 	struct event_stack *s = &task->stack;
-	__u64 hash = 0;
+	__u64 hash = 0, last = 0;
 	__u32 n = 0;
 	int done;
 
@@ -41,8 +41,9 @@ static __always_inline void stack_capture(void *ctx, struct task_state *task)
 		/* It runs: code is there that we have not heard of yet. */
 		if (done == 2 && u->result == UNWIND_NO_MAPPING)
 			u->result = UNWIND_NOT_READY;
-		s->frames[i] = u->frame;
-		hash = hash_step(hash, u->frame);
+		last = u->frame;
+		s->frames[i] = last;
+		hash = hash_step(hash, last);
 		n = i + 1;
 		if (done)
 			break;
@@ -50,6 +51,8 @@ static __always_inline void stack_capture(void *ctx, struct task_state *task)
 	s->hash = hash;
 	s->frame_count = n;
 	s->result = u->result;
+	if (u->result != UNWIND_COMPLETE)
+		unwind_failed(task->slot, u->result, last);
 }
 #else
 /* No tables for this architecture yet: the kernel's walk along frame pointers. */
@@ -122,8 +125,6 @@ static __always_inline __u32 stack_id_of(void *ctx, struct task_state *task, __u
 	if (want_stacks) {
 		stack_capture(ctx, task);
 		count(COUNT_UNWIND + (s->result & (UNWIND_RESULTS_MAX - 1)));
-		if (s->result != UNWIND_COMPLETE)
-			unwind_failed(task->slot, s->result, task->unwind.frame);
 	} else {
 		s->hash = 1;
 		s->frame_count = 0;

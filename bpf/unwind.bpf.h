@@ -3,10 +3,10 @@
  * Walks a user stack by the tables that the loader compiled from the objects'
  * call frame information, frame pointer or not.
  *
- * Two things make it cheap. A cache holds the rule for a pc (a rule fits in 64
- * bits, so the cached entry is all there is to read), and the stack is copied in
- * pieces of 1 KiB instead of word by word. The cache is lock-free: an entry is
- * {tag xor data, data}, so one that two CPUs wrote at once matches no tag.
+ * Two things make it cheap. A cache holds what is known of a pc (its rule's id and
+ * its place in a table fit in 64 bits), and the stack is copied in pieces of 1 KiB
+ * instead of word by word. The cache is lock-free: an entry is {tag xor data,
+ * data}, so one that two CPUs wrote at once matches no tag.
  *
  * Look-ups are global functions with scalar arguments, which the verifier checks
  * once instead of along every path that leads to them.
@@ -14,6 +14,7 @@
 #ifndef LEAKTOP_UNWIND_BPF_H
 #define LEAKTOP_UNWIND_BPF_H
 
+#include "code.bpf.h"
 #include "maps.bpf.h"
 #include "unwind_maps.h"
 #include "unwind_table.h"
@@ -21,7 +22,7 @@
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, UNWIND_RULES_MAX + 1);
+	__uint(max_entries, UNWIND_RULES_MAX);
 	__type(key, __u32);
 	__type(value, __u64); /* struct unwind_rule */
 } unwind_rules SEC(".maps");
@@ -75,11 +76,21 @@ struct {
 	__type(value, struct unwind_cached);
 } unwind_cache SEC(".maps");
 
-/* Answers beside rules; no compiled rule has these kinds. */
-#define RULE_FRAME_POINTER 0xf0ull
-#define RULE_NO_MAPPING 0xe0ull
-#define RULE_NOT_READY 0xd0ull
-#define RULE_PENDING 0xc0ull
+/* Ids beside those of rules, the lowest last. */
+#define ID_FRAME_POINTER 0xffffu
+#define ID_NO_MAPPING 0xfffeu
+#define ID_NOT_READY 0xfffdu
+#define ID_PENDING 0xfffcu
+#define ID_NEW_FILE 0xfffbu /* the loader has not told of it yet */
+#define ID_BUSY 0xfffau	    /* the kernel's list could not be looked at */
+
+/* What is known of a pc: the id of its rule, and the frame that names it. */
+#define FOUND(table, at, id) ((__u64)(table) << 48 | (__u64)(at) << 16 | (id))
+
+static __always_inline __u32 found_id(__u64 found)
+{
+	return found & 0xffff;
+}
 
 /* Word @i of table @table; 0 outside. */
 static __always_inline __u32 table_word(void *words, __u32 i)
@@ -92,22 +103,19 @@ static __always_inline __u32 table_word(void *words, __u32 i)
 	return i & 1 ? *pair >> 32 : (__u32)*pair;
 }
 
-/* The rule for table-relative address @at of @table. */
-__noinline __u64 table_rule(__u32 table, __u64 at)
+/* The id of the rule for table-relative address @at of @table. */
+__noinline __u32 table_rule(__u32 table, __u64 at)
 {
 	void *words = bpf_map_lookup_elem(&unwind_tables, &table);
 	__u32 limit = unwind_row_limit(at), block, blocks, low, high, id;
-	__u64 *rule, *used = bpf_map_lookup_elem(&unwind_used, &table);
 
 	if (!words)
-		return RULE_PENDING;
-	if (used && !*used)
-		*used = 1;
+		return ID_PENDING;
 	blocks = table_word(words, 0);
 	if (!blocks)
-		return RULE_FRAME_POINTER;
+		return ID_FRAME_POINTER;
 	if (at >> UNWIND_BLOCK_BITS >= blocks)
-		return 0;
+		return UNWIND_RULE_UNKNOWN;
 	block = at >> UNWIND_BLOCK_BITS;
 	low = table_word(words, UNWIND_TABLE_HEAD + block);
 	high = table_word(words, UNWIND_TABLE_HEAD + block + 1);
@@ -123,20 +131,22 @@ __noinline __u64 table_rule(__u32 table, __u64 at)
 			high = middle;
 	}
 	id = unwind_row_rule(table_word(words, UNWIND_TABLE_HEAD + blocks + 1 + low));
-	rule = bpf_map_lookup_elem(&unwind_rules, &id);
-	return rule ? *rule : 0;
+	return id < UNWIND_RULES_MAX ? id : UNWIND_RULE_UNKNOWN;
 }
 
-/* The rule for @pc in the process of @slot, from its mappings and tables. */
-__noinline __u64 find_rule(__u32 slot, __u64 pc)
+static __always_inline __u64 found_in_table(__u32 table, __u64 at)
 {
-	struct unwind_mappings *space = bpf_map_lookup_elem(&unwind_spaces, &slot);
-	struct unwind_mapping *m;
-	__u32 low = 0, high;
+	if (at >> 32)
+		return FOUND(0, 0, UNWIND_RULE_UNKNOWN);
+	return FOUND(table, at, table_rule(table, at));
+}
 
-	if (!space)
-		return RULE_NOT_READY;
-	high = space->count;
+/* What the loader told of @pc. NULL: nothing. */
+static __always_inline struct unwind_mapping *space_find(struct unwind_mappings *space, __u64 pc)
+{
+	struct unwind_mapping *m;
+	__u32 low = 0, high = space->count;
+
 	for (int i = 0; i < 10; i++) {
 		__u32 middle = (low + (high - low) / 2) & (UNWIND_MAPPINGS_MAX - 1);
 
@@ -149,42 +159,112 @@ __noinline __u64 find_rule(__u32 slot, __u64 pc)
 	}
 	low &= UNWIND_MAPPINGS_MAX - 1;
 	m = &space->items[low];
-	if (low >= space->count || pc < m->start || pc >= m->end)
-		return RULE_NO_MAPPING;
-	return m->table ? table_rule(m->table, pc - m->base) : RULE_FRAME_POINTER;
+	return low >= space->count || pc < m->start || pc >= m->end ? NULL : m;
+}
+
+/* A file that was not seen before, but may lie where the loader told: the mapping is
+ * the same, and the file's number. */
+static __always_inline __u64 find_new_file(__u32 slot, const struct code_found *found, __u64 pc)
+{
+	struct unwind_mappings *space = bpf_map_lookup_elem(&unwind_spaces, &slot);
+	struct unwind_mapping *m = space ? space_find(space, pc) : NULL;
+
+	if (!m || !m->table || m->start != found->start || m->inode != found->inode_number)
+		return ID_NEW_FILE;
+	code_learn(found, m->table, pc - m->base, pc);
+	return found_in_table(m->table, pc - m->base);
+}
+
+/* @pc by the kernel's list of mappings, for which the loader's may be too old. */
+__noinline __u64 find_by_vma(__u32 slot, __u64 pc)
+{
+	struct code_found found = {};
+	struct code_place *place;
+	long err = code_find(pc, &found);
+
+	if (err)
+		return err == -2 /* ENOENT */ ? ID_NO_MAPPING : ID_BUSY;
+	if (found.kind == CODE_NONE)
+		return ID_NO_MAPPING;
+	if (found.kind == CODE_ANONYMOUS)
+		return ID_FRAME_POINTER;
+	place = bpf_map_lookup_elem(&unwind_code, &found.key);
+	if (!place)
+		return find_new_file(slot, &found, pc);
+	return found_in_table(place->table, code_offset(&found, pc) + place->base);
+}
+
+/* @pc in what the loader told of the process of @slot. */
+__noinline __u64 find_by_space(__u32 slot, __u64 pc)
+{
+	struct unwind_mappings *space = bpf_map_lookup_elem(&unwind_spaces, &slot);
+	struct code_found code = {};
+	struct unwind_mapping *m;
+	if (!space)
+		return ID_NOT_READY;
+	m = space_find(space, pc);
+	if (!m)
+		return ID_NO_MAPPING;
+	if (!m->table)
+		return ID_FRAME_POINTER;
+	if (m->inode) {
+		m->inode = 0;
+		if (!code_find(pc, &code) && code.kind == CODE_FILE)
+			code_learn(&code, m->table, pc - m->base, pc);
+	}
+	return found_in_table(m->table, pc - m->base);
+}
+
+static __always_inline __u64 find_pc(__u32 slot, __u64 pc)
+{
+	struct unwind_mappings *space = bpf_map_lookup_elem(&unwind_spaces, &slot);
+	__u32 stale = !space || space->stale, table;
+	__u64 found, *used;
+
+	found = stale ? find_by_vma(slot, pc) : find_by_space(slot, pc);
+	/* The other one may know what this one does not. */
+	if (stale && found_id(found) == ID_BUSY)
+		found = find_by_space(slot, pc);
+	else if (!stale && found_id(found) == ID_NO_MAPPING)
+		found = find_by_vma(slot, pc);
+	table = found >> 48;
+	used = bpf_map_lookup_elem(&unwind_used, &table);
+	if (table && used && !*used)
+		*used = 1;
+	return found;
 }
 
 /* An answer that stays true as long as the mappings do. */
-static __always_inline bool rule_lasts(const struct unwind_state *u, __u64 rule)
+static __always_inline bool found_lasts(const struct unwind_state *u, __u64 found)
 {
-	__u32 slot = u->slot;
+	__u32 slot = u->slot, id = found_id(found);
 	struct unwind_mappings *space;
 
-	if (rule == RULE_NO_MAPPING || rule == RULE_NOT_READY || rule == RULE_PENDING)
+	if (id >= ID_BUSY && id != ID_FRAME_POINTER)
 		return false;
 	/* It may come from newer mappings than the tag says. */
 	space = bpf_map_lookup_elem(&unwind_spaces, &slot);
-	return space && space->generation == u->generation;
+	return (space ? space->generation : 0) == u->generation;
 }
 
-static __always_inline __u64 cached_rule(const struct unwind_state *u, __u64 pc)
+static __always_inline __u64 cached_pc(const struct unwind_state *u, __u64 pc)
 {
 	__u64 tag = (pc | (__u64)u->slot << 48) ^ (__u64)u->generation * 0x9e3779b97f4a7c15ull;
 	__u32 at = tag * 0x9e3779b97f4a7c15ull >> (64 - UNWIND_CACHE_BITS);
 	struct unwind_cached *c = bpf_map_lookup_elem(&unwind_cache, &at);
-	__u64 data, rule;
+	__u64 data, found;
 
 	if (!c)
 		return 0;
 	data = *(volatile __u64 *)&c->data;
 	if ((*(volatile __u64 *)&c->check ^ data) == tag)
 		return data;
-	rule = find_rule(u->slot, pc);
-	if (rule_lasts(u, rule)) {
-		*(volatile __u64 *)&c->data = rule;
-		*(volatile __u64 *)&c->check = rule ^ tag;
+	found = find_pc(u->slot, pc);
+	if (found_lasts(u, found)) {
+		*(volatile __u64 *)&c->data = found;
+		*(volatile __u64 *)&c->check = found ^ tag;
 	}
-	return rule;
+	return found;
 }
 
 /* Eight bytes of the stack, from the window or through a new one. */
@@ -349,40 +429,53 @@ static __always_inline bool unwind_fast(struct unwind_state *u, __u64 rule)
 	return true;
 }
 
+/* What is no rule. */
+static __always_inline int unwind_without_rule(struct unwind_state *u, __u32 id)
+{
+	switch (id) {
+	case ID_FRAME_POINTER:
+		return unwind_frame_pointer(u);
+	case ID_NO_MAPPING:
+		u->result = u->ip ? UNWIND_NO_MAPPING : UNWIND_COMPLETE;
+		return 2;
+	case ID_PENDING:
+		return unwind_stop(u, UNWIND_PENDING);
+	default:
+		return unwind_stop(u, UNWIND_NOT_READY);
+	}
+}
+
 /*
- * One frame: u->frame is its address for the report, one above the pc to look
- * up. 0: go on; 1: this was the last; 2: this is none, the one before was.
+ * One frame: u->frame names it for the report. 0: go on; 1: this was the last; 2: this
+ * is none, the one before was.
  */
 __noinline int unwind_step(struct unwind_state *u)
 {
-	__u64 rule, pc;
+	__u64 found, pc, *rule;
+	__u32 id;
 
 	if (!u)
 		return 2;
 	pc = u->exact ? u->ip : u->ip - 1;
-	u->frame = pc + 1;
-	rule = cached_rule(u, pc);
-	if (unwind_fast(u, rule))
+	found = cached_pc(u, pc);
+	u->frame = found >> 48 ? UNWIND_FRAME_IN_TABLE | found >> 16 : pc + 1;
+	id = found_id(found);
+	rule = bpf_map_lookup_elem(&unwind_rules, &id);
+	if (!rule)
+		return unwind_without_rule(u, id);
+	if (unwind_fast(u, *rule))
 		return 0;
-	if (rule == RULE_NO_MAPPING) {
-		u->result = u->ip ? UNWIND_NO_MAPPING : UNWIND_COMPLETE;
-		return 2;
-	}
-	if (rule == RULE_NOT_READY)
-		return unwind_stop(u, UNWIND_NOT_READY);
-	if (rule == RULE_PENDING)
-		return unwind_stop(u, UNWIND_PENDING);
-	if (rule == RULE_FRAME_POINTER)
-		return unwind_frame_pointer(u);
-	switch ((rule & 0xff) >> 4) {
+	switch ((*rule & 0xff) >> 4) {
 	case UNWIND_CFA_END:
 		return unwind_stop(u, UNWIND_COMPLETE);
 	case UNWIND_CFA_UNKNOWN:
 		return unwind_stop(u, u->bp ? UNWIND_NO_RULE : UNWIND_COMPLETE);
 	case UNWIND_CFA_SIGNAL:
 		return unwind_signal(u);
+	case UNWIND_CFA_FRAME_POINTER:
+		return unwind_frame_pointer(u);
 	default:
-		return unwind_caller(u, rule);
+		return unwind_caller(u, *rule);
 	}
 }
 

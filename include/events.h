@@ -44,7 +44,7 @@ struct event_stack {
 	__u32 domain; /* enum probe_domain */
 	__u32 frame_count;
 	__u32 result;			/* enum unwind_result */
-	__u64 frames[STACK_FRAMES_MAX]; /* return addresses, innermost first; cut to frame_count */
+	__u64 frames[STACK_FRAMES_MAX]; /* see unwind_maps.h; innermost first, cut to frame_count */
 };
 
 /* One mmap, munmap, mremap or move of the program break that succeeded. */

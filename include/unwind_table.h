@@ -29,7 +29,7 @@
 #define UNWIND_BLOCK_BYTES (1u << UNWIND_BLOCK_BITS)
 #define UNWIND_BLOCKS_MAX (1u << 16) /* 4 GiB from the bias to the end of the code */
 #define UNWIND_ROWS_MAX (1u << 23)   /* rows of one object */
-#define UNWIND_RULES_MAX 65535u
+#define UNWIND_RULES_MAX 65520u	     /* ids above are answers of another kind */
 
 /* Two rules have fixed ids, so that memory of zeros says "unknown". */
 #define UNWIND_RULE_UNKNOWN 0u
@@ -55,6 +55,7 @@ enum unwind_cfa {
 	UNWIND_CFA_DEREF,	/* *(reg + offset) + 8 * arg */
 	UNWIND_CFA_PLT,		/* reg + offset + ((rip & 15) >= arg ? 8 : 0) */
 	UNWIND_CFA_SIGNAL,	/* rt_sigreturn's restorer: all registers are in the sigcontext */
+	UNWIND_CFA_FRAME_POINTER = 15, /* rbp + 16 if rbp is plausible: code nobody describes */
 };
 
 #define UNWIND_CFA(kind, reg) ((kind) << 4 | (reg))

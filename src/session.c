@@ -224,12 +224,12 @@ static int open_kernel(struct session *s)
 	if (kernel_open(&k, &s->kernel))
 		return -EPERM;
 	s->prober = prober_new(s->kernel, s->objects, &p);
-	s->ledger = ledger_new(s->kernel);
-	if (!s->prober || !s->ledger)
-		return -ENOMEM;
 	err = unwinder_new(s->kernel, o->unwind_bytes, &s->unwinder);
 	if (err)
 		return err;
+	s->ledger = ledger_new(s->kernel, s->unwinder);
+	if (!s->prober || !s->ledger)
+		return -ENOMEM;
 	s->builder = snapshot_builder_new(s->kernel, s->ledger, s->unwinder,
 					  method == METHOD_SESSION ? "session" : "uretprobe");
 	return s->builder ? 0 : -ENOMEM;
@@ -363,7 +363,9 @@ static void wait_until(struct session *s, double deadline_s)
 		left_s = 0.05;
 	epoll_wait(s->epoll_fd, events, 2, left_s > 0 ? (int)(left_s * 1000) + 1 : 0);
 	check_signals(s);
-	kernel_drain(s->kernel, on_event, s);
+	do {
+		kernel_drain(s->kernel, on_event, s);
+	} while (targets_probe_next(s->targets));
 }
 
 int session_run(struct session *s)

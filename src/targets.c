@@ -33,6 +33,7 @@ struct targets {
 	struct tracees *tracees;
 	struct attachments *everywhere; /* -a: the probes of all processes */
 	struct command *command;
+	bool started; /* what stood at the start is attached */
 };
 
 int targets_new(const struct options *o, const struct targets_modules *modules,
@@ -110,15 +111,44 @@ static struct tracee *tracee_open(struct targets *ts, const struct process *proc
 	return t;
 }
 
-/* Its mappings first: the first probe that hits may want to unwind. @wait: also for
- * the tables, as long as nothing runs away meanwhile. */
-static void trace(struct targets *ts, struct tracee *t, bool wait)
+static void probe(struct targets *ts, struct tracee *t)
 {
-	learn_mappings(ts, t, 0);
-	if (wait)
-		unwinder_wait(ts->m.unwinder, TABLES_WAIT_MS);
+	t->probe_due = false;
 	if (probe_all(ts, t->attachments, t->process.pid) > 0)
 		learn_mappings(ts, t, 0);
+}
+
+/*
+ * Its mappings first: the first probe that hits may want to unwind. At the start the
+ * tables too; later on the events of other processes would have to wait as well. Nor
+ * shall they wait for the search of a large program for allocators, when most
+ * processes need no probe that is not there.
+ */
+static void trace(struct targets *ts, struct tracee *t)
+{
+	learn_mappings(ts, t, 0);
+	if (!ts->started)
+		unwinder_wait(ts->m.unwinder, TABLES_WAIT_MS);
+	if (ts->started && ts->everywhere)
+		t->probe_due = true;
+	else
+		probe(ts, t);
+}
+
+bool targets_probe_next(struct targets *ts)
+{
+	for (size_t i = 0; i < tracees_count(ts->tracees); i++) {
+		struct tracee *t = tracees_at(ts->tracees, i);
+
+		if (!t->probe_due)
+			continue;
+		t->probe_due = false;
+		if (t->exited)
+			continue;
+		probe(ts, t);
+		return true;
+	}
+	return false;
 }
 
 static void explain_no_allocator(const struct tracee *t)
@@ -200,7 +230,7 @@ static int target_add(struct targets *ts, pid_t pid)
 	}
 	err = add_named_objects(ts, t);
 	if (!err)
-		trace(ts, t, true);
+		trace(ts, t);
 	return err;
 }
 
@@ -241,7 +271,7 @@ static void on_fork(struct targets *ts, const struct event *e)
 	/* Opening it may have moved the list, not the parent. */
 	if (parent)
 		prober_copy(ts->m.prober, parent->attachments, t->attachments);
-	trace(ts, t, false);
+	trace(ts, t);
 }
 
 static struct tracee *oldest_exited(const struct targets *ts, const struct tracee *but)
@@ -295,7 +325,7 @@ static void on_exec(struct targets *ts, const struct event *e)
 		old->exited = true;
 	t = process_read((pid_t)e->pid, &process) ? NULL : tracee_open(ts, &process, e->proc);
 	if (t)
-		trace(ts, t, false);
+		trace(ts, t);
 	if (old)
 		bury(ts, old);
 }
@@ -313,16 +343,6 @@ static void on_exit_event(struct targets *ts, const struct event *e)
 	process_ended(ts, t);
 }
 
-/* A stack that ended because a table was missing: it is whole the next time. */
-static void want_table(struct targets *ts, uint32_t slot, uint64_t address)
-{
-	struct tracee *t = tracees_by_slot(ts->tracees, slot);
-	struct addr_location where;
-
-	if (t && !addr_space_find(t->addr_space, address, &where) && where.object)
-		unwinder_want(ts->m.unwinder, where.object);
-}
-
 /* Libraries came or went. If that was the last change so far, all stacks since then
  * are of what is mapped now; else an event for the next change is on its way. */
 static void on_dlopen(struct targets *ts, const struct event *e)
@@ -334,14 +354,17 @@ static void on_dlopen(struct targets *ts, const struct event *e)
 		return;
 	last = kernel_link_changes(ts->m.kernel, t->process.pid) == e->link_changes;
 	learn_mappings(ts, t, last ? e->time_ns : 0);
-	if (probe_all(ts, t->attachments, t->process.pid) > 0)
-		learn_mappings(ts, t, 0);
+	if (ts->started && ts->everywhere)
+		t->probe_due = true;
+	else
+		probe(ts, t);
 }
 
+/* A stack that ended because a table was missing is whole the next time. */
 static void on_stack(struct targets *ts, const struct event_stack *e)
 {
 	if (e->result == UNWIND_PENDING && e->frame_count && e->frame_count <= STACK_FRAMES_MAX)
-		want_table(ts, e->head.proc, e->frames[e->frame_count - 1] - 1);
+		unwinder_want(ts->m.unwinder, e->frames[e->frame_count - 1]);
 }
 
 void targets_event(struct targets *ts, const struct event *e)
@@ -471,13 +494,16 @@ int targets_attach(struct targets *ts)
 {
 	int err = attach_targets(ts);
 
-	return err || !ts->options->run ? err : start_command(ts);
+	if (!err && ts->options->run)
+		err = start_command(ts);
+	ts->started = true;
+	return err;
 }
 
 void targets_unwind_failed(struct targets *ts, const struct unwind_failure *f)
 {
 	if (f->result == UNWIND_PENDING)
-		want_table(ts, f->slot, f->page << 12);
+		unwinder_want(ts->m.unwinder, f->page << 12);
 }
 
 void targets_rescan(struct targets *ts)

@@ -41,6 +41,8 @@ int targets_attach(struct targets *t);
 
 /* Events about processes, and stacks for what they miss; others are ignored. */
 void targets_event(struct targets *t, const struct event *e);
+/* Probes one process that has waited for it; false if none did. */
+bool targets_probe_next(struct targets *t);
 /* Incomplete stacks were counted: asks for what they missed. */
 void targets_unwind_failed(struct targets *t, const struct unwind_failure *f);
 /* To be called about once a second. Finds members that no event told of. */

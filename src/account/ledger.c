@@ -11,6 +11,7 @@
 #include "sym/addr_space.h"
 #include "sym/object.h"
 #include "target/procfs.h"
+#include "unwind/unwinder.h"
 
 #define STACK_IDS 65536
 /* When more numbers than this are in use, stacks that rest are forgotten. */
@@ -20,6 +21,7 @@
 
 struct ledger {
 	struct kernel *kernel;
+	struct unwinder *unwinder;
 	struct ledger_stack *stacks[STACK_IDS];
 	struct ledger_process *processes[LIVE_PROC_MAX + 1];
 	struct cut_stacks *cuts;
@@ -28,13 +30,14 @@ struct ledger {
 	uint64_t young_after_ns; /* while sweeping: born later counts for no stack */
 };
 
-struct ledger *ledger_new(struct kernel *k)
+struct ledger *ledger_new(struct kernel *k, struct unwinder *u)
 {
 	struct ledger *l = calloc(1, sizeof(*l));
 
 	if (!l)
 		return NULL;
 	l->kernel = k;
+	l->unwinder = u;
 	l->cuts = cut_stacks_new();
 	if (!l->cuts) {
 		free(l);
@@ -159,38 +162,58 @@ static uint64_t merged_id(const struct ledger_stack *s)
 	return h;
 }
 
+/* A frame of the kernel side that names a table. */
+static void locate_in_table(const struct ledger *l, uint64_t frame, struct frame_ref *f)
+{
+	uint64_t vaddr;
+
+	if (unwinder_locate(l->unwinder, frame, &f->object, &vaddr))
+		return;
+	f->vaddr = vaddr + 1;
+}
+
 /* Code that appeared since the mappings were read (a JIT; libraries are announced)
- * is found by reading them again, but not for every stack. An address where nothing is executable
- * is no return address: the walk lost its way there, so the stack ends before it. */
-static void locate_frames(struct ledger_process *p, struct ledger_stack *s,
-			  const uint64_t *addresses, uint64_t taken_ns)
+ * is found by reading them again, but not for every stack. */
+static int locate_address(struct ledger_process *p, uint64_t address, uint64_t taken_ns,
+			  struct frame_ref *f)
 {
 	struct addr_space *as = p ? p->addr_space : NULL;
-	bool refreshed = !as || taken_ns < p->refreshed_ns + REFRESH_NS;
+	struct addr_location where;
+	int err = as ? addr_space_find_at(as, address - 1, taken_ns, &where) : -ENOENT;
 
+	f->address = address;
+	if (err && as && taken_ns >= p->refreshed_ns + REFRESH_NS) {
+		p->refreshed_ns = taken_ns;
+		if (!addr_space_refresh(as))
+			err = addr_space_find_at(as, address - 1, taken_ns, &where);
+	}
+	if (err)
+		return err;
+	f->object = where.object;
+	f->vaddr = where.vaddr + 1;
+	f->name = where.name;
+	/* The names of a JIT's code can be had while it lives. */
+	if (!f->object)
+		addr_space_perf_map(as);
+	return 0;
+}
+
+/* An address where nothing is executable is no return address: the walk lost its way
+ * there, so the stack ends before it. */
+static void locate_frames(const struct ledger *l, struct ledger_process *p, struct ledger_stack *s,
+			  const uint64_t *frames, uint64_t taken_ns)
+{
 	for (size_t i = 0; i < s->frame_count; i++) {
 		struct frame_ref *f = &s->frames[i];
-		struct addr_location where = {.name = "[unknown]"};
-		int err = as ? addr_space_find_at(as, addresses[i] - 1, taken_ns, &where) : -ENOENT;
 
-		if (err && !refreshed) {
-			refreshed = true;
-			p->refreshed_ns = taken_ns;
-			if (!addr_space_refresh(as))
-				err = addr_space_find_at(as, addresses[i] - 1, taken_ns, &where);
-		}
-		if (err && i) {
+		f->name = "[unknown]";
+		if (unwind_frame_table(frames[i]))
+			locate_in_table(l, frames[i], f);
+		else if (locate_address(p, frames[i], taken_ns, f) && i) {
 			s->frame_count = i;
 			s->result = UNWIND_NO_MAPPING;
 			return;
 		}
-		f->address = addresses[i];
-		f->object = err ? NULL : where.object;
-		f->vaddr = err ? 0 : where.vaddr + 1;
-		f->name = err ? "[unknown]" : where.name;
-		/* The names of a JIT's code can be had while it lives. */
-		if (!f->object && as)
-			addr_space_perf_map(as);
 	}
 }
 
@@ -217,7 +240,7 @@ static void stack_arrived(struct ledger *l, const struct event_stack *e, size_t 
 	s->result = e->result;
 	s->frame_count = n;
 	s->oldest_birth_ns = UINT64_MAX;
-	locate_frames(p, s, (const uint64_t *)e->frames, e->head.time_ns);
+	locate_frames(l, p, s, (const uint64_t *)e->frames, e->head.time_ns);
 	s->merged_id = merged_id(s);
 	stack_free(l, s->id);
 	l->stacks[s->id] = s;
@@ -265,11 +288,14 @@ void ledger_unwind_failed(struct ledger *l, const struct unwind_failure *f, uint
 {
 	const struct ledger_process *p = ledger_process(l, f->slot);
 	struct addr_location where = {.name = "[unknown]"};
+	uint64_t frame = f->page << 12, vaddr;
+	const struct object *object = NULL;
 
-	if (p && p->addr_space)
-		addr_space_find(p->addr_space, f->page << 12, &where);
-	cut_stacks_add(l->cuts, where.object ? object_path(where.object) : where.name, f->result,
-		       count);
+	if (unwind_frame_table(frame))
+		unwinder_locate(l->unwinder, frame, &object, &vaddr);
+	else if (p && p->addr_space && !addr_space_find(p->addr_space, frame, &where))
+		object = where.object;
+	cut_stacks_add(l->cuts, object ? object_path(object) : where.name, f->result, count);
 }
 
 const struct cut_stacks *ledger_cuts(const struct ledger *l)

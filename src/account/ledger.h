@@ -24,6 +24,7 @@ struct addr_space;
 struct cut_stacks;
 struct kernel;
 struct ledger;
+struct unwinder;
 
 struct ledger_stack {
 	uint32_t id;
@@ -57,8 +58,8 @@ struct ledger_process {
 	uint64_t refreshed_ns; /* when the address space was last read for a stack */
 };
 
-/* @k is borrowed. */
-struct ledger *ledger_new(struct kernel *k);
+/* Both are borrowed. */
+struct ledger *ledger_new(struct kernel *k, struct unwinder *u);
 void ledger_free(struct ledger *l);
 
 /* Opens an empty account. @as is borrowed until the process is buried. */

@@ -283,6 +283,8 @@ int kernel_map_fd(const struct kernel *k, enum kernel_map which)
 		return bpf_map__fd(k->skel->maps.unwind_rules);
 	case MAP_UNWIND_TABLES:
 		return bpf_map__fd(k->skel->maps.unwind_tables);
+	case MAP_UNWIND_CODE:
+		return bpf_map__fd(k->skel->maps.unwind_code);
 	case MAP_UNWIND_USED:
 		return bpf_map__fd(k->skel->maps.unwind_used);
 	default:

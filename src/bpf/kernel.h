@@ -55,6 +55,7 @@ enum kernel_map {
 	MAP_UNWIND_TABLES,
 	MAP_UNWIND_SPACES,
 	MAP_UNWIND_USED,
+	MAP_UNWIND_CODE,
 };
 int kernel_map_fd(const struct kernel *k, enum kernel_map which);
 

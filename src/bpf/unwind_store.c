@@ -12,7 +12,8 @@
 #include "bpf/kernel.h"
 #include "unwind_table.h"
 
-#define RULES (UNWIND_RULES_MAX + 1)
+#define CODE_MAX 65536 /* entries looked through */
+#define RULES UNWIND_RULES_MAX
 
 struct unwind_store {
 	const struct kernel *kernel;
@@ -130,6 +131,22 @@ void unwind_store_withdraw(struct unwind_store *s, uint32_t id)
 bool unwind_store_take_used(struct unwind_store *s, uint32_t id)
 {
 	return id < UNWIND_TABLES_MAX && __atomic_exchange_n(&s->used[id], 0, __ATOMIC_RELAXED);
+}
+
+void unwind_store_renew(struct unwind_store *s, uint32_t id)
+{
+	int fd = map_fd(s, MAP_UNWIND_CODE);
+	struct code_key *at = NULL, key, next;
+	struct code_place place;
+
+	for (size_t i = 0; i < CODE_MAX && !bpf_map_get_next_key(fd, at, &next); i++) {
+		if (at && !bpf_map_lookup_elem(fd, at, &place) && place.table == id)
+			bpf_map_delete_elem(fd, at);
+		key = next;
+		at = &key;
+	}
+	if (at && !bpf_map_lookup_elem(fd, at, &place) && place.table == id)
+		bpf_map_delete_elem(fd, at);
 }
 
 int unwind_store_space(struct unwind_store *s, uint32_t slot, const struct unwind_mappings *m)

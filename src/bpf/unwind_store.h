@@ -35,6 +35,8 @@ int unwind_store_publish(struct unwind_store *s, const uint32_t *ids, const int 
 void unwind_store_withdraw(struct unwind_store *s, uint32_t id);
 /* Whether anything was looked up in the table since the last call. */
 bool unwind_store_take_used(struct unwind_store *s, uint32_t id);
+/* The id goes to another object: no file is known under it any more. */
+void unwind_store_renew(struct unwind_store *s, uint32_t id);
 
 int unwind_store_space(struct unwind_store *s, uint32_t slot, const struct unwind_mappings *m);
 void unwind_store_forget(struct unwind_store *s, uint32_t slot);

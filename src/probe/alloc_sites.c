@@ -218,6 +218,15 @@ static bool copy_name(const char *symbol, char name[NAME_MAX_BYTES])
 	return true;
 }
 
+/* A C++ name that is neither operator new or delete nor one that marks an allocator.
+ * Large objects have a hundred thousand of them, and their process waits for us. */
+static bool is_other_cxx(const struct scan *s, const char *symbol)
+{
+	return symbol[0] == '_' && symbol[1] == 'Z' && symbol[2] != 'n' && symbol[2] != 'd' &&
+	       !has_prefix(symbol, "_ZN13MallocExtension") &&
+	       !(s->extra_prefix && has_prefix(s->extra_prefix, "_Z"));
+}
+
 /* The type is STT_FUNC proper: an STT_GNU_IFUNC is the resolver, not the function. */
 static int read_symbol(struct scan *s, const GElf_Sym *sym, size_t strings)
 {
@@ -228,7 +237,7 @@ static int read_symbol(struct scan *s, const GElf_Sym *sym, size_t strings)
 	if (sym->st_shndx != SHN_UNDEF && type != STT_FUNC && type != STT_OBJECT)
 		return 0;
 	symbol = elf_strptr(s->elf, strings, sym->st_name);
-	if (!symbol || !copy_name(symbol, name))
+	if (!symbol || is_other_cxx(s, symbol) || !copy_name(symbol, name))
 		return 0;
 	if (sym->st_shndx == SHN_UNDEF) {
 		s->imports_malloc |= strcmp(name, "malloc") == 0;

@@ -319,7 +319,7 @@ static void put_frame(const struct text *t, const struct frame *f)
 	fputs("\t\t", t->out);
 	if (t->verbose && f->lang == FRAME_NATIVE) {
 		color_on(t, DIM);
-		fprintf(t->out, "0x%016" PRIx64 "  ", f->address);
+		fprintf(t->out, "0x%016" PRIx64 "  ", f->has_offset ? f->offset : f->address);
 		color_off(t);
 	}
 	put_function(t, f);

@@ -30,6 +30,7 @@ struct region {
 	struct object_id id;
 	struct object *object;
 	const char *name;
+	bool gone;	   /* it is mapped no more */
 	uint64_t since_ns; /* when it was first seen in the place of another one; 0: at once */
 };
 
@@ -192,7 +193,8 @@ static struct region make_region(struct addr_space *as, const struct mapping *m)
 	    known->offset == region.offset && same_id(&known->id, &region.id) &&
 	    !strcmp(known->name, path)) {
 		region = *known;
-		region.since_ns = 0; /* merge() says */
+		region.gone = false; /* merge() says, and since when */
+		region.since_ns = 0;
 		return region;
 	}
 	region.name = string_pool_add(as->names, path);
@@ -252,6 +254,8 @@ static int merge(const struct regions *old, struct regions *now, uint64_t since_
 
 		if (a && (!b || a->end <= b->start)) {
 			err = regions_add(out, a);
+			if (!err)
+				out->items[out->count - 1].gone = true;
 			i++;
 		} else if (a && a->start < b->end) {
 			uint64_t ns = replaced_ns(a, b, since_ns);
@@ -369,12 +373,12 @@ size_t addr_space_count(const struct addr_space *as)
 	return as->regions.count;
 }
 
-void addr_space_at(const struct addr_space *as, size_t i, uint64_t *start, uint64_t *end,
+bool addr_space_at(const struct addr_space *as, size_t i, uint64_t *start, uint64_t *end,
 		   struct addr_location *where)
 {
 	const struct region *region = &as->regions.items[i];
 
 	*start = region->start;
 	*end = region->end;
-	addr_space_find(as, region->start, where);
+	return !addr_space_find(as, region->start, where) && !region->gone;
 }

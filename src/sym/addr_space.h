@@ -6,6 +6,7 @@
 #ifndef LEAKTOP_ADDR_SPACE_H
 #define LEAKTOP_ADDR_SPACE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -36,10 +37,10 @@ struct addr_location {
 	const char *name; /* path, "[vdso]", "[heap]", "[anon]"; lives with the address space */
 };
 
-/* The mappings, sorted by address. */
+/* The mappings, of now and of the past, sorted by address. */
 size_t addr_space_count(const struct addr_space *as);
-/* @where tells of the mapping's first byte. */
-void addr_space_at(const struct addr_space *as, size_t i, uint64_t *start, uint64_t *end,
+/* @where tells of the mapping's first byte. False if it is of the past. */
+bool addr_space_at(const struct addr_space *as, size_t i, uint64_t *start, uint64_t *end,
 		   struct addr_location *where);
 
 /* 0, or -ENOENT if nothing executable is known there (then a refresh may help). */

@@ -10,10 +10,10 @@ struct object;
 
 /* Kept after its process is gone. */
 struct frame_ref {
-	struct object *object; /* NULL: no ELF file */
-	const char *name;      /* of what is there if there is no object */
-	uint64_t address;      /* return address in the process */
-	uint64_t vaddr;	       /* in @object */
+	const struct object *object; /* NULL: no ELF file */
+	const char *name;	     /* of what is there if there is no object */
+	uint64_t address;	     /* return address in the process; 0: not known */
+	uint64_t vaddr;		     /* return address in @object */
 };
 
 enum frame_lang {

@@ -356,6 +356,11 @@ int object_vaddr(const struct object *o, uint64_t file_offset, uint64_t *vaddr)
 	return 0;
 }
 
+uint64_t object_inode(const struct object *o)
+{
+	return o->id.inode;
+}
+
 int object_code_start(const struct object *o, uint64_t *vaddr)
 {
 	const struct load_segment *first = NULL;

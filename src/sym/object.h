@@ -45,6 +45,8 @@ bool object_is_same_file(const struct object *a, const struct object *b);
 /* A library that is an allocator: what it maps itself is not the program's. */
 void object_set_allocator(struct object *o);
 bool object_is_allocator(const struct object *o);
+/* The number of its inode, as the mappings of processes show it. */
+uint64_t object_inode(const struct object *o);
 /* Where its code begins: the lowest virtual address of an executable PT_LOAD.
  * -ENODATA if it has none. */
 int object_code_start(const struct object *o, uint64_t *vaddr);

@@ -409,7 +409,7 @@ static void keep_answer(struct symbolizer *s, const struct object *object, uint6
 	s->cached_frames += count;
 }
 
-size_t symbolizer_resolve(struct symbolizer *s, struct object *object, uint64_t vaddr,
+size_t symbolizer_resolve(struct symbolizer *s, const struct object *object, uint64_t vaddr,
 			  struct frame *frames, size_t max)
 {
 	struct frame computed[DEPTH_MAX] = {0};

@@ -37,7 +37,7 @@ void symbolizer_free(struct symbolizer *s);
  * Unknown parts stay NULL or 0. Returns the number of frames written.
  * @object must live as long as the symbolizer, which remembers it by its address.
  */
-size_t symbolizer_resolve(struct symbolizer *s, struct object *object, uint64_t vaddr,
+size_t symbolizer_resolve(struct symbolizer *s, const struct object *object, uint64_t vaddr,
 			  struct frame *frames, size_t max);
 
 /* From any thread: what waits for a server waits no longer, nor is one asked again. */

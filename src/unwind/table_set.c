@@ -95,6 +95,7 @@ static struct table *free_table(struct table_set *s)
 
 		if (t->state == TABLE_OUT && !t->references) {
 			index_drop(s, id);
+			t->renewed = true;
 			return t;
 		}
 	}
@@ -114,7 +115,7 @@ struct table *table_set_get(struct table_set *s, const struct object *object)
 		t = free_table(s);
 		if (!t)
 			return NULL;
-		*t = (struct table){.object = object, .id = t->id};
+		*t = (struct table){.object = object, .id = t->id, .renewed = t->renewed};
 		if (!fstat(object_fd(object), &st))
 			t->file_bytes = (uint64_t)st.st_size;
 	}
@@ -132,6 +133,11 @@ uint32_t table_set_limit(const struct table_set *s)
 	return s->limit;
 }
 
+static bool loads_before(const struct table *a, const struct table *b)
+{
+	return a->urgent != b->urgent ? a->urgent : a->file_bytes < b->file_bytes;
+}
+
 struct table *table_set_next_wanted(struct table_set *s)
 {
 	struct table *best = NULL;
@@ -139,7 +145,7 @@ struct table *table_set_next_wanted(struct table_set *s)
 	for (uint32_t id = 1; id < s->limit; id++) {
 		struct table *t = &s->tables[id];
 
-		if (t->state == TABLE_WANTED && (!best || t->file_bytes < best->file_bytes))
+		if (t->state == TABLE_WANTED && (!best || loads_before(t, best)))
 			best = t;
 	}
 	return best;

@@ -6,6 +6,7 @@
 #ifndef LEAKTOP_TABLE_SET_H
 #define LEAKTOP_TABLE_SET_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -23,6 +24,8 @@ struct table {
 	const struct object *object; /* one of those that are the same file */
 	uint32_t id;		     /* 1 to UNWIND_TABLES_MAX - 1 */
 	enum table_state state;
+	bool urgent;	     /* a stack wants it */
+	bool renewed;	     /* its id was another one's before; for the caller to take back */
 	uint32_t references; /* of processes that map it */
 	uint64_t file_bytes;
 	size_t size_bytes; /* when loaded; 0: it has no call frame information */
@@ -39,7 +42,8 @@ struct table *table_set_get(struct table_set *s, const struct object *object);
 struct table *table_set_at(struct table_set *s, uint32_t id);
 uint32_t table_set_limit(const struct table_set *s);
 
-/* The wanted table that is soonest done: of the smallest file. NULL: none. */
+/* The wanted table to load next: an urgent one if there is any, of the smallest file,
+ * which is soonest done. NULL: none. */
 struct table *table_set_next_wanted(struct table_set *s);
 /* The loaded table to take out first: one that nobody maps before one that
  * somebody maps, then the one used longest ago. NULL: none is loaded. */

@@ -397,6 +397,29 @@ static void take_refs(struct unwinder *u, uint32_t slot)
 	u->refs[slot] = refs;
 }
 
+/* Locked. NULL when there are too many objects. */
+static struct table *table_of(struct unwinder *u, const struct object *object)
+{
+	struct table *t = table_set_get(u->tables, object);
+
+	if (t && t->renewed) {
+		unwind_store_renew(u->store, t->id);
+		t->renewed = false;
+	}
+	return t;
+}
+
+/* Tables count addresses from here. */
+static int object_bias(const struct object *object, uint64_t *bias)
+{
+	uint64_t code;
+	int err = object_code_start(object, &code);
+
+	if (!err)
+		*bias = code / UNWIND_BLOCK_BYTES * UNWIND_BLOCK_BYTES;
+	return err;
+}
+
 /* Locked. The last mapping grows over one that follows it, when both are code made
  * at run time: JITs map theirs in thousands of pieces. When room is short, gaps
  * between the pieces count as theirs. */
@@ -420,14 +443,14 @@ static void add_mapping(struct unwinder *u, uint64_t start, uint64_t end,
 {
 	struct unwind_mapping m = {.start = start, .end = end};
 	struct table *t;
-	uint64_t code;
+	uint64_t bias;
 
-	if (where->object && !object_code_start(where->object, &code)) {
-		t = table_set_get(u->tables, where->object);
+	if (where->object && !object_bias(where->object, &bias)) {
+		t = table_of(u, where->object);
 		if (t) {
 			m.table = t->id;
-			m.base = start -
-				 (where->vaddr - code / UNWIND_BLOCK_BYTES * UNWIND_BLOCK_BYTES);
+			m.base = start - (where->vaddr - bias);
+			m.inode = (uint32_t)object_inode(where->object);
 		}
 	}
 	if (join_last(u, &m))
@@ -449,8 +472,8 @@ int unwinder_update(struct unwinder *u, uint32_t slot, const struct addr_space *
 	u->space.generation = ++u->generation;
 	pthread_mutex_lock(&u->lock);
 	for (size_t i = 0; i < addr_space_count(as); i++) {
-		addr_space_at(as, i, &start, &end, &where);
-		add_mapping(u, start, end, &where);
+		if (addr_space_at(as, i, &start, &end, &where))
+			add_mapping(u, start, end, &where);
 	}
 	take_refs(u, slot);
 	pthread_mutex_unlock(&u->lock);
@@ -467,26 +490,46 @@ void unwinder_forget(struct unwinder *u, uint32_t slot)
 	unwind_store_forget(u->store, slot);
 }
 
-/* Locked. */
-static void want(struct unwinder *u, const struct object *object)
+/* Locked. @t: NULL for none. */
+static void want(struct unwinder *u, struct table *t, bool urgent)
 {
-	struct table *t = table_set_get(u->tables, object);
-
+	if (t && t->state == TABLE_WANTED)
+		t->urgent |= urgent;
 	if (!t || t->state != TABLE_OUT)
 		return;
 	/* It failed, or went for another one to have room: not in a circle. */
 	if (t->used_s && now_s() < t->used_s + RETRY_S)
 		return;
 	t->state = TABLE_WANTED;
+	t->urgent = urgent;
 	u->busy = true;
 	pthread_cond_signal(&u->work);
 }
 
-void unwinder_want(struct unwinder *u, const struct object *object)
+void unwinder_want(struct unwinder *u, uint64_t frame)
 {
 	pthread_mutex_lock(&u->lock);
-	want(u, object);
+	want(u, table_set_at(u->tables, unwind_frame_table(frame)), true);
 	pthread_mutex_unlock(&u->lock);
+}
+
+int unwinder_locate(struct unwinder *u, uint64_t frame, const struct object **object,
+		    uint64_t *vaddr)
+{
+	const struct table *t;
+	uint64_t bias;
+	int err = -ENOENT;
+
+	pthread_mutex_lock(&u->lock);
+	t = table_set_at(u->tables, unwind_frame_table(frame));
+	if (t)
+		err = object_bias(t->object, &bias);
+	if (!err) {
+		*object = t->object;
+		*vaddr = bias + (uint32_t)frame;
+	}
+	pthread_mutex_unlock(&u->lock);
+	return err;
 }
 
 void unwinder_prefetch(struct unwinder *u, const struct addr_space *as)
@@ -498,9 +541,8 @@ void unwinder_prefetch(struct unwinder *u, const struct addr_space *as)
 	pthread_mutex_lock(&u->lock);
 	room = table_set_bytes(u->tables) < u->max_bytes / 2;
 	for (size_t i = 0; room && i < addr_space_count(as); i++) {
-		addr_space_at(as, i, &start, &end, &where);
-		if (where.object)
-			want(u, where.object);
+		if (addr_space_at(as, i, &start, &end, &where) && where.object)
+			want(u, table_of(u, where.object), false);
 	}
 	pthread_mutex_unlock(&u->lock);
 }

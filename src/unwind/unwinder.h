@@ -26,8 +26,12 @@ void unwinder_free(struct unwinder *u);
 int unwinder_update(struct unwinder *u, uint32_t slot, const struct addr_space *as);
 void unwinder_forget(struct unwinder *u, uint32_t slot);
 
-/* Asks for the table of @object, which a stack has entered. */
-void unwinder_want(struct unwinder *u, const struct object *object);
+/* Where a frame that names a table lies (unwind_maps.h). 0 or negative errno. */
+int unwinder_locate(struct unwinder *u, uint64_t frame, const struct object **object,
+		    uint64_t *vaddr);
+
+/* Asks for the table that @frame lies in, where a stack had to end. */
+void unwinder_want(struct unwinder *u, uint64_t frame);
 /* Asks for the tables of all that @as maps, before a stack enters them; not when half
  * of the memory is taken. */
 void unwinder_prefetch(struct unwinder *u, const struct addr_space *as);

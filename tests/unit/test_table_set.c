@@ -107,6 +107,9 @@ static void the_smallest_is_loaded_first(void **state)
 	assert_null(table_set_next_wanted(set));
 	large->state = small->state = TABLE_WANTED;
 	assert_ptr_equal(table_set_next_wanted(set), small);
+	large->urgent = true;
+	assert_ptr_equal(table_set_next_wanted(set), large);
+	large->urgent = false;
 	small->state = TABLE_LOADING;
 	assert_ptr_equal(table_set_next_wanted(set), large);
 	assert_int_equal(table_set_count(set, TABLE_WANTED), 1);

@@ -215,9 +215,9 @@ static size_t compare_frames(const struct event_stack *s)
 	assert_in_range(s->frame_count, 1, STACK_FRAMES_MAX);
 	assert_true(s->frame_count <= saved.frame_count);
 	for (size_t i = 0; i < s->frame_count; i++) {
-		if (s->frames[i] != saved.frames[i])
+		if (host_address(s->frames[i]) != saved.frames[i])
 			fail_msg("frame %zu is %llx instead of %llx", i,
-				 (unsigned long long)s->frames[i],
+				 (unsigned long long)host_address(s->frames[i]),
 				 (unsigned long long)saved.frames[i]);
 	}
 	return s->frame_count;

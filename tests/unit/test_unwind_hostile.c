@@ -84,7 +84,7 @@ static void a_cfa_in_memory(void **state)
 		.cfa = UNWIND_CFA(UNWIND_CFA_DEREF, UNWIND_RBP), .arg = 2, .offset = -8});
 	stack[7] = STACK + 160; /* regs.bp - 8 */
 	stack[160 / 8 + 1] = CODE + 0x99;
-	assert_int_equal(hostile_capture(regs)->frames[1], CODE + 0x99);
+	assert_int_equal(host_address(hostile_capture(regs)->frames[1]), CODE + 0x99);
 	stack[7] = STACK - 16;
 	assert_ends(regs, UNWIND_STACK_ORDER, 1);
 	stack[7] = STACK + sizeof(stack);

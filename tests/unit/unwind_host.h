@@ -43,6 +43,19 @@ static inline long bpf_map_update_elem(void *map, const void *key, const void *v
 	return 0;
 }
 
+/* The kernel's list of mappings: nothing is on it. */
+static inline long bpf_find_vma(struct task_struct *task, __u64 address, void *fn, void *arg,
+				__u64 flags)
+{
+	(void)task, (void)address, (void)fn, (void)arg, (void)flags;
+	return -ENOENT;
+}
+
+static inline struct task_struct *bpf_get_current_task_btf(void)
+{
+	return NULL;
+}
+
 static inline long bpf_map_pop_elem(void *map, void *value)
 {
 	(void)map, (void)value;
@@ -91,7 +104,7 @@ struct host_memory {
 };
 
 static struct {
-	__u64 rules[UNWIND_RULES_MAX + 1];
+	__u64 rules[UNWIND_RULES_MAX];
 	struct host_table tables[UNWIND_TABLES_MAX];
 	__u32 rules_end, tables_end;   /* none was set from there on */
 	struct unwind_mappings *space; /* of HOST_SLOT */
@@ -126,7 +139,7 @@ static inline void *bpf_map_lookup_elem(void *map, const void *key)
 	if (at - tables < sizeof(host.tables))
 		return host_word(map, i);
 	if (map == &unwind_rules)
-		return i <= UNWIND_RULES_MAX ? &host.rules[i] : NULL;
+		return i < UNWIND_RULES_MAX ? &host.rules[i] : NULL;
 	if (map == &unwind_tables)
 		return i < UNWIND_TABLES_MAX && host.tables[i].pairs ? &host.tables[i] : NULL;
 	if (map == &unwind_spaces)
@@ -232,6 +245,20 @@ static inline void host_add_memory(__u64 start, const void *data, size_t bytes)
 	if (host.memory_count == HOST_MEMORY_MAX)
 		abort();
 	host.memory[host.memory_count++] = (struct host_memory){start, bytes, data};
+}
+
+/* The return address of a frame, which may name its place in a table instead. */
+static inline __u64 host_address(__u64 frame)
+{
+	__u32 table = unwind_frame_table(frame), at = (__u32)frame;
+
+	for (__u32 i = 0; table && i < host.space->count && i < UNWIND_MAPPINGS_MAX; i++) {
+		const struct unwind_mapping *m = &host.space->items[i];
+
+		if (m->table == table && m->base + at >= m->start && m->base + at < m->end)
+			return m->base + at + 1;
+	}
+	return frame;
 }
 
 /* What a thread's state holds from an earlier stack must not matter. */

@@ -12,4 +12,18 @@ struct pt_regs {
 	__u64 ip, sp, bp, bx;
 };
 
+struct task_struct;
+struct inode {
+	unsigned long i_ino;
+};
+
+struct file {
+	struct inode *f_inode;
+};
+
+struct vm_area_struct {
+	unsigned long vm_start, vm_flags, vm_pgoff;
+	struct file *vm_file;
+};
+
 #endif
