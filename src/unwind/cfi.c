@@ -7,6 +7,7 @@
 
 #include "unwind/cfi_ranges.h"
 #include "unwind/cfi_records.h"
+#include "unwind/code_rules.h"
 #include "unwind/eh_frame.h"
 #include "unwind/elf_image.h"
 #include "unwind_table.h"
@@ -14,7 +15,11 @@
 /* Functions are aligned to 16 bytes; what is between them is padding, never run. */
 #define BRIDGED_BYTES 15
 
+/* Code without information that does not hold a quick table up. */
+#define CFI_QUICK_BYTES (512u << 10) /* some 50 ms; musl has 400 KiB */
+
 struct cfi_table {
+	bool whole; /* no code was left for later */
 	uint64_t bias;
 	uint32_t blocks, rows;
 	uint32_t *first_row; /* blocks + 1 */
@@ -156,10 +161,28 @@ static int collect(const struct elf_image *image, struct cfi_ranges *r)
 	return r->bad ? -EINVAL : -ENODATA;
 }
 
-static int table_from(const struct elf_image *image, struct rule_set *rules, struct cfi_table **out)
+/* What the information does not say, the code may. */
+static int collect_all(const struct elf_image *image, struct cfi_ranges *r, bool quick,
+		       bool *left_out)
+{
+	int none = collect(image, r), err;
+
+	if (none == -ENOMEM || none == -E2BIG)
+		return none;
+	/* Without any information there is nothing to begin with. */
+	quick = quick && r->count;
+	err = code_rules_add(image, r, quick ? CFI_QUICK_BYTES : UINT32_MAX, left_out);
+	if (err)
+		return err;
+	return r->count ? 0 : none;
+}
+
+static int table_from(const struct elf_image *image, struct rule_set *rules, bool quick,
+		      struct cfi_table **out)
 {
 	struct cfi_ranges r = {.rules = rules};
 	struct cfi_table *t;
+	bool left_out;
 	int err;
 
 	err = elf_image_text(image, &r.low, &r.high);
@@ -169,13 +192,14 @@ static int table_from(const struct elf_image *image, struct rule_set *rules, str
 	if (r.high - r.bias > UINT32_MAX)
 		return -EFBIG;
 	r.rules_limit = rule_set_count(rules) + CFI_RULES_PER_OBJECT;
-	err = collect(image, &r);
+	err = collect_all(image, &r, quick, &left_out);
 	if (err)
 		goto out;
 	err = table_new(r.low, r.high, r.row_count + r.count, &t);
 	if (err)
 		goto out;
 	build(t, &r);
+	t->whole = !left_out;
 	if (t->rows > UNWIND_ROWS_MAX) {
 		cfi_table_free(t);
 		err = -E2BIG;
@@ -189,7 +213,7 @@ out:
 	return err;
 }
 
-int cfi_table_read(int fd, struct rule_set *rules, struct cfi_table **out)
+static int read_file(int fd, struct rule_set *rules, bool quick, struct cfi_table **out)
 {
 	struct elf_image *image;
 	int err;
@@ -197,9 +221,24 @@ int cfi_table_read(int fd, struct rule_set *rules, struct cfi_table **out)
 	err = elf_image_new_fd(fd, &image);
 	if (err)
 		return err;
-	err = table_from(image, rules, out);
+	err = table_from(image, rules, quick, out);
 	elf_image_free(image);
 	return err;
+}
+
+int cfi_table_read(int fd, struct rule_set *rules, struct cfi_table **out)
+{
+	return read_file(fd, rules, false, out);
+}
+
+int cfi_table_read_quick(int fd, struct rule_set *rules, struct cfi_table **out)
+{
+	return read_file(fd, rules, true, out);
+}
+
+bool cfi_table_is_whole(const struct cfi_table *t)
+{
+	return t->whole;
 }
 
 int cfi_table_read_memory(const void *memory, size_t size_bytes, struct rule_set *rules,
@@ -211,7 +250,7 @@ int cfi_table_read_memory(const void *memory, size_t size_bytes, struct rule_set
 	err = elf_image_new_memory(memory, size_bytes, &image);
 	if (err)
 		return err;
-	err = table_from(image, rules, out);
+	err = table_from(image, rules, false, out);
 	elf_image_free(image);
 	return err;
 }

@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Compiles the call frame information of an object to an unwind table; see
- * unwind_table.h for what is in it. The object is hostile: whatever it holds,
- * memory stays below some 400 MiB for a moment and work linear in the
- * information, of which 64 MiB a section are read at most.
+ * unwind_table.h for what is in it. Code that it leaves out has rules from the
+ * code itself (code_rules.h). The object is hostile: whatever it holds, memory
+ * stays below some 600 MiB for a moment and work linear in the information, of
+ * which 64 MiB a section are read at most, and in the code left out, 8 MiB.
  */
 #ifndef LEAKTOP_CFI_H
 #define LEAKTOP_CFI_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -24,13 +26,19 @@ struct cfi_table;
  * @fd, or of an image in memory such as the vdso. New rules go to @rules, which
  * may be used by one caller at a time. Returns
  *	0
- *	-ENODATA	no executable code, or no information about it
+ *	-ENODATA	no executable code, or nothing known about it
  *	-EINVAL		no such ELF file, or broken
  *	-EFBIG		more than 4 GiB of code or 64 MiB of information
  *	-E2BIG		more than UNWIND_ROWS_MAX rows
  * or another negative errno.
  */
 int cfi_table_read(int fd, struct rule_set *rules, struct cfi_table **out);
+/*
+ * The same without the analysis of code that takes long: hundreds of milliseconds for
+ * megabytes. cfi_table_is_whole() tells if there was any.
+ */
+int cfi_table_read_quick(int fd, struct rule_set *rules, struct cfi_table **out);
+bool cfi_table_is_whole(const struct cfi_table *t);
 int cfi_table_read_memory(const void *image, size_t size_bytes, struct rule_set *rules,
 			  struct cfi_table **out);
 void cfi_table_free(struct cfi_table *t);

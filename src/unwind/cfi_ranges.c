@@ -34,7 +34,7 @@ static int make_room(void **items, size_t item_bytes, uint32_t count, uint32_t *
 	return 0;
 }
 
-static int add_range(struct cfi_ranges *r, uint32_t start, uint32_t end)
+int cfi_ranges_begin(struct cfi_ranges *r, uint32_t start, uint32_t end)
 {
 	void *items = r->ranges;
 	int err;
@@ -65,14 +65,30 @@ static int add_row(struct cfi_ranges *r, uint32_t start, uint16_t rule)
 	return 0;
 }
 
-static uint16_t rule_id(struct cfi_ranges *r, const struct cfi_program *p, bool signal)
+static uint16_t rule_id(struct cfi_ranges *r, struct unwind_rule rule)
 {
 	uint16_t id;
 
 	/* No room for one more rule is like a rule that nobody knows. */
-	if (rule_set_intern(r->rules, cfi_rule(&p->state, signal), r->rules_limit, &id))
+	if (rule_set_intern(r->rules, rule, r->rules_limit, &id))
 		return UNWIND_RULE_UNKNOWN;
 	return id;
+}
+
+int cfi_ranges_put(struct cfi_ranges *r, uint32_t start, struct unwind_rule rule)
+{
+	return add_row(r, start, rule_id(r, rule));
+}
+
+void cfi_ranges_end(struct cfi_ranges *r)
+{
+	struct cfi_range *range = &r->ranges[r->count - 1];
+
+	if (range->row_count > 1 ||
+	    (range->row_count && r->rows[range->first_row].rule != UNWIND_RULE_UNKNOWN))
+		return;
+	r->row_count = range->first_row;
+	r->count--;
 }
 
 static uint32_t relative(const struct cfi_ranges *r, uint64_t vaddr)
@@ -90,7 +106,8 @@ static int add_rows(struct cfi_ranges *r, const struct cfi_fde *fde)
 	while ((more = cfi_program_next(&p)) > 0) {
 		if (p.row_end <= r->low)
 			continue;
-		err = add_row(r, relative(r, p.row_start), rule_id(r, &p, fde->cie->signal));
+		err = cfi_ranges_put(r, relative(r, p.row_start),
+				     cfi_rule(&p.state, fde->cie->signal));
 		if (err)
 			return err;
 	}
@@ -128,7 +145,7 @@ static int add_fde(struct cfi_ranges *r, struct cfi_fde *fde)
 	end = relative(r, fde->end);
 	if (is_known(r, start, end))
 		return 0;
-	err = add_range(r, start, end);
+	err = cfi_ranges_begin(r, start, end);
 	return err ? err : add_rows(r, fde);
 }
 

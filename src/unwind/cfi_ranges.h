@@ -7,6 +7,7 @@
 
 #include "unwind/cfi_records.h"
 #include "unwind/rule_set.h"
+#include "unwind_table.h"
 
 /* Addresses are relative to the bias; `end` may be 2^32 - 1 at most. */
 struct cfi_range {
@@ -38,6 +39,11 @@ void cfi_ranges_release(struct cfi_ranges *r);
  * UNWIND_ROWS_MAX rows, -ENOMEM.
  */
 int cfi_ranges_add(struct cfi_ranges *r, const struct cfi_part *part);
+/* Begins a range that no other has a part of; what is put in it follows in order. */
+int cfi_ranges_begin(struct cfi_ranges *r, uint32_t start, uint32_t end);
+int cfi_ranges_put(struct cfi_ranges *r, uint32_t start, struct unwind_rule rule);
+/* Takes the range back if nothing is known about any of it. */
+void cfi_ranges_end(struct cfi_ranges *r);
 /*
  * Sorts by start. Where two overlap the later start ends the earlier range; of
  * those with one start the first that was added stays. 0 or -ENOMEM.

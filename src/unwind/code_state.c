@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "unwind/code_state.h"
 
+#include <stddef.h>
+
 #define WORD 8
 #define RED_ZONE 128 /* below rsp, and safe from signals (System V ABI, 3.2.2) */
 
@@ -100,9 +102,11 @@ void code_state_push(struct code_state *s, enum unwind_reg reg)
 
 void code_state_pop(struct code_state *s, enum unwind_reg reg)
 {
-	if (is_known(s->rsp)) {
-		code_state_load(s, reg, s->rsp);
-		s->rsp -= WORD;
+	int32_t rsp = s->rsp;
+
+	if (is_known(rsp)) {
+		code_state_load(s, reg, rsp);
+		s->rsp = rsp - WORD;
 	} else {
 		code_state_write(s, reg);
 	}

@@ -31,6 +31,15 @@ static inline struct code_state code_state_entry(void)
 	return (struct code_state){.rsp = 8, .frame = CODE_FRAME_NONE};
 }
 
+/* Nothing is known. */
+static inline struct code_state code_state_lost(void)
+{
+	return (struct code_state){.rsp = CODE_RSP_LOST,
+				   .frame = CODE_FRAME_NONE,
+				   .rbp = CODE_VALUE_LOST,
+				   .rbx = CODE_VALUE_LOST};
+}
+
 static inline bool code_state_same(struct code_state a, struct code_state b)
 {
 	return a.rsp == b.rsp && a.frame == b.frame && a.rbp == b.rbp && a.rbx == b.rbx;

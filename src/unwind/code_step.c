@@ -115,8 +115,8 @@ static bool do_stack_pointer(struct code_decoder *d, struct code_state *s)
 		if (!is_imm(&op[1]) || !knows_rsp(s))
 			return false;
 		offset = op[1].imm.value.s;
-		set_rsp(s, d->head.mnemonic == ZYDIS_MNEMONIC_SUB ? s->rsp + offset
-								  : s->rsp - offset);
+		set_rsp(s,
+			d->head.mnemonic == ZYDIS_MNEMONIC_SUB ? s->rsp + offset : s->rsp - offset);
 		return true;
 	case ZYDIS_MNEMONIC_LEA:
 		if (!place(s, &op[1], &offset))
@@ -225,6 +225,16 @@ static void do_writes(struct code_decoder *d, struct code_state *s)
 	}
 }
 
+static bool borrows_frame(const struct code_decoder *d, const struct code_state *s)
+{
+	bool back =
+		d->head.mnemonic == ZYDIS_MNEMONIC_LEAVE ||
+		(d->head.mnemonic == ZYDIS_MNEMONIC_MOV && is_reg(&d->ops[0], ZYDIS_REGISTER_RSP) &&
+		 is_reg(&d->ops[1], ZYDIS_REGISTER_RBP));
+
+	return back && knows_rsp(s) && s->frame == CODE_FRAME_NONE && !s->rbp;
+}
+
 static void change(struct code_decoder *d, struct code_state *s)
 {
 	enum unwind_reg reg = followed_op(&d->ops[0]);
@@ -307,8 +317,8 @@ static void follow_offsets(const ZydisDecodedOperand *op, struct code_switch *t)
 static void follow_count(const ZydisDecodedOperand *op, struct code_switch *t)
 {
 	t->count = 0;
-	if (is_imm(&op[1]) && op[0].type == ZYDIS_OPERAND_TYPE_REGISTER &&
-	    op[1].imm.value.s >= 0 && op[1].imm.value.s < CODE_SWITCH_MAX)
+	if (is_imm(&op[1]) && op[0].type == ZYDIS_OPERAND_TYPE_REGISTER && op[1].imm.value.s >= 0 &&
+	    op[1].imm.value.s < CODE_SWITCH_MAX)
 		t->count = (uint32_t)op[1].imm.value.s + 1;
 }
 
@@ -371,12 +381,11 @@ static void find_absolute_table(struct code_decoder *d, struct code_switch *t)
 	if (op->type != ZYDIS_OPERAND_TYPE_MEMORY)
 		return;
 	t->offsets = 0;
-	if (op->mem.base == ZYDIS_REGISTER_NONE && op->mem.scale == 8 &&
-	    op->mem.disp.value > 0)
+	if (op->mem.base == ZYDIS_REGISTER_NONE && op->mem.scale == 8 && op->mem.disp.value > 0)
 		t->addresses = (uint64_t)op->mem.disp.value;
 }
 
-static enum code_flow flow_of(const struct code_decoder *d)
+static enum code_step_flow flow_of(const struct code_decoder *d)
 {
 	switch (d->head.meta.category) {
 	case ZYDIS_CATEGORY_CALL:
@@ -417,7 +426,9 @@ bool code_step(struct code_decoder *d, const uint8_t *code, size_t bytes, uint64
 		return true;
 	}
 	out->plain = !follow_table(d, table, out) && !may_change(d);
-	if (!out->plain)
+	if (!out->plain) {
+		out->borrows = borrows_frame(d, state);
 		change(d, state);
+	}
 	return true;
 }

@@ -9,7 +9,7 @@
 
 #include "unwind/code_state.h"
 
-enum code_flow {
+enum code_step_flow {
 	CODE_NEXT = 0,
 	CODE_JUMP,
 	CODE_BRANCH,
@@ -34,8 +34,9 @@ struct code_step {
 	bool plain;   /* leads to the next; all that it may change is one general register: */
 	int8_t wrote; /* its number, -1 for none */
 	bool nop;
+	bool borrows;	 /* takes the stack back to a frame that is not of this function */
 	bool trap;	 /* never to be reached: hlt, ud2, int3 */
-	uint8_t flow;	 /* enum code_flow */
+	uint8_t flow;	 /* enum code_step_flow */
 	bool has_target; /* of a jump or a branch; of a call also the word that holds it */
 	uint64_t target;
 	uint64_t pointer; /* an address that it makes, 0 if none */

@@ -8,7 +8,6 @@
 
 #include <elf.h>
 #include <errno.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -23,6 +22,7 @@ struct elf_image {
 	int fd; /* -1: memory */
 	const uint8_t *memory;
 	uint64_t size_bytes;
+	uint64_t entry;
 	Elf64_Phdr *segments;
 	size_t segment_count;
 	Elf64_Shdr *sections;
@@ -132,6 +132,7 @@ static int read_headers(struct elf_image *image)
 		return err;
 	image->segments = data;
 	image->segment_count = eh.e_phnum;
+	image->entry = eh.e_entry;
 	return read_sections(image, &eh);
 }
 
@@ -203,6 +204,87 @@ int elf_image_text(const struct elf_image *image, uint64_t *low, uint64_t *high)
 	*low = first;
 	*high = last;
 	return 0;
+}
+
+static bool is_code(const struct elf_image *image, size_t i)
+{
+	const Elf64_Shdr *sh = &image->sections[i];
+
+	return sh->sh_type == SHT_PROGBITS && (sh->sh_flags & SHF_ALLOC) &&
+	       (sh->sh_flags & SHF_EXECINSTR) && sh->sh_size;
+}
+
+static bool has_code_sections(const struct elf_image *image)
+{
+	size_t i;
+
+	for (i = 0; i < image->section_count; i++) {
+		if (is_code(image, i))
+			return true;
+	}
+	return false;
+}
+
+static bool next_section(const struct elf_image *image, size_t *i, uint64_t *low, uint64_t *high)
+{
+	while (*i < image->section_count) {
+		const Elf64_Shdr *sh = &image->sections[(*i)++];
+
+		if (!is_code(image, *i - 1) || !inside(image, sh->sh_offset, sh->sh_size) ||
+		    __builtin_add_overflow(sh->sh_addr, sh->sh_size, high))
+			continue;
+		*low = sh->sh_addr;
+		return true;
+	}
+	return false;
+}
+
+static bool next_segment(const struct elf_image *image, size_t *i, uint64_t *low, uint64_t *high)
+{
+	uint64_t bytes;
+
+	while (*i < image->segment_count) {
+		const Elf64_Phdr *ph = &image->segments[(*i)++];
+
+		bytes = ph->p_filesz < ph->p_memsz ? ph->p_filesz : ph->p_memsz;
+		if (ph->p_type != PT_LOAD || !(ph->p_flags & PF_X) || !bytes ||
+		    !inside(image, ph->p_offset, bytes) ||
+		    __builtin_add_overflow(ph->p_vaddr, bytes, high))
+			continue;
+		*low = ph->p_vaddr;
+		return true;
+	}
+	return false;
+}
+
+bool elf_image_next_code(const struct elf_image *image, size_t *i, uint64_t *low, uint64_t *high)
+{
+	return has_code_sections(image) ? next_section(image, i, low, high)
+					: next_segment(image, i, low, high);
+}
+
+uint64_t elf_image_entry(const struct elf_image *image)
+{
+	return image->entry;
+}
+
+int elf_image_copy(const struct elf_image *image, uint64_t vaddr, void *to, size_t bytes)
+{
+	uint64_t skipped, offset;
+	size_t i;
+
+	for (i = 0; i < image->segment_count; i++) {
+		const Elf64_Phdr *ph = &image->segments[i];
+
+		skipped = vaddr - ph->p_vaddr;
+		if (ph->p_type != PT_LOAD || vaddr < ph->p_vaddr || skipped >= ph->p_filesz)
+			continue;
+		if (bytes > ph->p_filesz - skipped ||
+		    __builtin_add_overflow(ph->p_offset, skipped, &offset))
+			return -EINVAL;
+		return read_at(image, offset, to, bytes);
+	}
+	return -ENOENT;
 }
 
 static int inflate_all(const struct elf_part *from, void *to, uint64_t bytes)

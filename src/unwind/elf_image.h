@@ -3,6 +3,7 @@
 #ifndef LEAKTOP_ELF_IMAGE_H
 #define LEAKTOP_ELF_IMAGE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -26,6 +27,16 @@ void elf_image_free(struct elf_image *image);
 
 /* Where the executable segments begin and end. 0 or -ENODATA. */
 int elf_image_text(const struct elf_image *image, uint64_t *low, uint64_t *high);
+/*
+ * The next executable section from number *i on, as far as the file holds it; *i is moved
+ * behind it. Segments, in which there may be much else, where no section is executable.
+ * False: there are no more.
+ */
+bool elf_image_next_code(const struct elf_image *image, size_t *i, uint64_t *low, uint64_t *high);
+uint64_t elf_image_entry(const struct elf_image *image);
+
+/* Copies @bytes at @vaddr, all of one segment. 0, -ENOENT or another negative errno. */
+int elf_image_copy(const struct elf_image *image, uint64_t vaddr, void *to, size_t bytes);
 
 /*
  * Read a section by name (inflated if compressed), the segment of a type, and

@@ -128,10 +128,9 @@ static void compare(const struct cfi_table *table, const struct rule_set *rules,
 	bool padding;
 	Dwarf_Frame *frame = frame_near(cfi, vaddr, &padding);
 
-	if (!frame) {
-		assert_int_equal(rule.cfa >> 4, UNWIND_CFA_UNKNOWN);
+	/* There the rule is from the code. */
+	if (!frame)
 		return;
-	}
 	if (!rule_agrees(rule, frame))
 		fail_msg("at %#llx", (unsigned long long)vaddr);
 	tally->compared++;
