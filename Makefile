@@ -138,7 +138,7 @@ format-check:
 
 lint: format-check $(SKELETONS)
 	$(Q)$(CPPCHECK) --quiet --std=c11 --enable=warning,portability,performance \
-		--inline-suppr --suppress=missingIncludeSystem --error-exitcode=1 \
+		--inline-suppr --suppress=missingIncludeSystem --error-exitcode=1 -i tests/unit/images \
 		-D__x86_64__ '-DLIBBPF_OPTS(t,n,...)=struct t n' -Iinclude -Isrc src tests/unit
 
 #> make clean

@@ -242,6 +242,9 @@ static __always_inline bool found_lasts(const struct unwind_state *u, __u64 foun
 
 	if (id >= ID_BUSY && id != ID_FRAME_POINTER)
 		return false;
+	/* The table may be replaced by one that knows more. */
+	if (id == UNWIND_RULE_UNKNOWN)
+		return false;
 	/* It may come from newer mappings than the tag says. */
 	space = bpf_map_lookup_elem(&unwind_spaces, &slot);
 	return (space ? space->generation : 0) == u->generation;
@@ -469,7 +472,7 @@ __noinline int unwind_step(struct unwind_state *u)
 	case UNWIND_CFA_END:
 		return unwind_stop(u, UNWIND_COMPLETE);
 	case UNWIND_CFA_UNKNOWN:
-		return unwind_stop(u, u->bp ? UNWIND_NO_RULE : UNWIND_COMPLETE);
+		return unwind_stop(u, UNWIND_NO_RULE);
 	case UNWIND_CFA_SIGNAL:
 		return unwind_signal(u);
 	case UNWIND_CFA_FRAME_POINTER:

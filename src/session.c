@@ -30,6 +30,8 @@
 /* Open targets are looked for this often, beside the events that announce most of them. */
 #define RESCAN_S 1.0
 #define DRAINS_A_SWEEP 16
+/* Not more often, however many processes end with all their stacks. */
+#define SWEEP_S 0.2
 #define REPORT_WAIT_MS 50
 
 struct session {
@@ -44,6 +46,7 @@ struct session {
 	struct reporter *reporter;
 	FILE *out;
 	int epoll_fd, signal_fd;
+	double swept_s;
 	uint64_t reports;
 	bool stop;
 };
@@ -114,6 +117,7 @@ static void sweep(struct session *s)
 {
 	for (int i = 0; i < DRAINS_A_SWEEP && kernel_drain(s->kernel, on_event, s); i++)
 		;
+	s->swept_s = now_s();
 	kernel_take_failures(s->kernel, on_unwind_failed, s);
 	targets_find_ended(s->targets);
 	ledger_sweep(s->ledger, (uint64_t)(now_s() * 1e9), s->options->min_age_ms * 1000000);
@@ -366,6 +370,8 @@ static void wait_until(struct session *s, double deadline_s)
 	do {
 		kernel_drain(s->kernel, on_event, s);
 	} while (targets_probe_next(s->targets));
+	if (ledger_is_short(s->ledger) && now_s() >= s->swept_s + SWEEP_S)
+		sweep(s);
 }
 
 int session_run(struct session *s)

@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "account/ledger.h"
@@ -22,6 +23,8 @@
 #define COMMAND_STOP_MS 5000
 /* All libraries of a usual program are compiled by then; larger ones follow. */
 #define TABLES_WAIT_MS 100
+/* Mappings are not read more often for stacks that end in unknown code. */
+#define RELEARN_NS 1000000000u
 /* Ended processes kept for the report of a command; the oldest go first. */
 #define EXITED_MAX 1000
 /* A process that is not in /proc at so many checks in a row has ended. */
@@ -87,10 +90,19 @@ static struct attachments *attachments_for(struct targets *ts, pid_t pid)
 			      : attachments_new(ts->m.prober, pid);
 }
 
+static uint64_t clock_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
 /* Where its code lies now, for unwinding and for naming.
  * @since_ns: nothing changed since then, 0: not known. */
 static void learn_mappings(struct targets *ts, struct tracee *t, uint64_t since_ns)
 {
+	t->learned_ns = clock_ns();
 	if (addr_space_refresh_since(t->addr_space, since_ns))
 		return;
 	unwinder_update(ts->m.unwinder, t->slot, t->addr_space);
@@ -360,11 +372,25 @@ static void on_dlopen(struct targets *ts, const struct event *e)
 		probe(ts, t);
 }
 
-/* A stack that ended because a table was missing is whole the next time. */
+/* A stack that ended because something was missing is whole the next time: a table,
+ * or the mapping of code that no dynamic linker told of. */
+static void supply(struct targets *ts, uint32_t slot, uint32_t result, uint64_t frame)
+{
+	bool unmapped = result == UNWIND_NOT_READY || result == UNWIND_NO_MAPPING;
+	struct tracee *t = unmapped ? tracees_by_slot(ts->tracees, slot) : NULL;
+	uint64_t now_ns = clock_ns();
+
+	if (result == UNWIND_PENDING)
+		unwinder_want(ts->m.unwinder, frame);
+	if (!t || now_ns < t->learned_ns + RELEARN_NS)
+		return;
+	learn_mappings(ts, t, 0);
+}
+
 static void on_stack(struct targets *ts, const struct event_stack *e)
 {
-	if (e->result == UNWIND_PENDING && e->frame_count && e->frame_count <= STACK_FRAMES_MAX)
-		unwinder_want(ts->m.unwinder, e->frames[e->frame_count - 1]);
+	if (e->frame_count && e->frame_count <= STACK_FRAMES_MAX)
+		supply(ts, e->head.proc, e->result, e->frames[e->frame_count - 1]);
 }
 
 void targets_event(struct targets *ts, const struct event *e)
@@ -502,8 +528,7 @@ int targets_attach(struct targets *ts)
 
 void targets_unwind_failed(struct targets *ts, const struct unwind_failure *f)
 {
-	if (f->result == UNWIND_PENDING)
-		unwinder_want(ts->m.unwinder, f->page << 12);
+	supply(ts, f->slot, f->result, f->page << 12);
 }
 
 void targets_rescan(struct targets *ts)

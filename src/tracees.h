@@ -17,6 +17,7 @@ struct tracees;
 struct tracee {
 	struct process process;
 	uint32_t slot;
+	uint64_t learned_ns;		 /* when its mappings were last read */
 	bool probe_due;			 /* its mappings have not been looked through yet */
 	bool exited;			 /* kept for the last report */
 	unsigned int missing;		 /* checks since it was last seen in /proc */

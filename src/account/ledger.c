@@ -50,7 +50,6 @@ static void stack_free(struct ledger *l, uint32_t id)
 {
 	if (!l->stacks[id])
 		return;
-	free(l->stacks[id]->frames);
 	free(l->stacks[id]);
 	l->stacks[id] = NULL;
 	l->stack_count--;
@@ -120,6 +119,11 @@ bool ledger_has_buried(const struct ledger *l)
 	return l->buried_count > 0;
 }
 
+bool ledger_is_short(const struct ledger *l)
+{
+	return l->buried_count && l->stack_count > STACK_IDS / 2;
+}
+
 uint32_t ledger_stack_limit(const struct ledger *l)
 {
 	return l->stack_limit;
@@ -135,29 +139,30 @@ uint32_t ledger_slot_limit(const struct ledger *l)
 	return l->slot_limit;
 }
 
-/* FNV-1a over bytes, for identities that must be equal in every run. */
-static uint64_t hash_bytes(uint64_t h, const void *data, size_t size)
+/* A multiply and shift (constants of MurmurHash3's finalizer), for identities that must
+ * be equal in every run. */
+static uint64_t hash_step(uint64_t h, uint64_t value)
 {
-	const unsigned char *p = data;
+	h = (h ^ value) * 0xff51afd7ed558ccdu;
+	return h ^ h >> 32;
+}
 
-	for (size_t i = 0; i < size; i++)
-		h = (h ^ p[i]) * 0x100000001b3ull;
+static uint64_t hash_text(uint64_t h, const char *text)
+{
+	for (; *text; text++)
+		h = hash_step(h, (unsigned char)*text);
 	return h;
 }
 
 static uint64_t merged_id(const struct ledger_stack *s)
 {
-	uint64_t h = hash_bytes(0xcbf29ce484222325ull, &s->domain, sizeof(s->domain));
+	uint64_t h = hash_step(0, s->domain + 1);
 
 	for (size_t i = 0; i < s->frame_count; i++) {
 		const struct frame_ref *f = &s->frames[i];
-		const char *build = f->object ? object_build_id(f->object) : NULL;
-		uint64_t where = f->object ? f->vaddr : f->address;
 
-		if (!build)
-			build = f->object ? object_path(f->object) : f->name;
-		h = hash_bytes(h, build, strlen(build));
-		h = hash_bytes(h, &where, sizeof(where));
+		h = f->object ? hash_step(h, object_identity(f->object)) : hash_text(h, f->name);
+		h = hash_step(h, f->object ? f->vaddr : f->address);
 	}
 	return h;
 }
@@ -226,13 +231,10 @@ static void stack_arrived(struct ledger *l, const struct event_stack *e, size_t 
 
 	if (!e->stack_id || e->stack_id >= STACK_IDS)
 		return;
-	s = calloc(1, sizeof(*s));
-	if (s)
-		s->frames = calloc(n + 1, sizeof(*s->frames));
-	if (!s || !s->frames) {
-		free(s);
+	/* In one piece: with -a our own allocations hit the probes too. */
+	s = calloc(1, sizeof(*s) + n * sizeof(s->frames[0]));
+	if (!s)
 		return;
-	}
 	s->id = e->stack_id;
 	s->slot = e->head.proc;
 	s->hash = e->hash;

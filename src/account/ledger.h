@@ -33,7 +33,6 @@ struct ledger_stack {
 	uint64_t merged_id; /* over builds and offsets: equal across processes and runs */
 	enum probe_domain domain;
 	uint32_t result; /* enum unwind_result */
-	struct frame_ref *frames;
 	size_t frame_count;
 	/* As of the last sweep: */
 	uint64_t live_bytes, live_blocks;
@@ -43,6 +42,7 @@ struct ledger_stack {
 	bool held;		/* some block is its, however young */
 	bool retiring;		/* its number is being taken back */
 	uint64_t idle_blocks;	/* allocated_blocks at the sweep before */
+	struct frame_ref frames[];
 };
 
 struct ledger_process {
@@ -80,6 +80,8 @@ void ledger_event(struct ledger *l, const struct event *e, size_t size);
 void ledger_sweep(struct ledger *l, uint64_t now_ns, uint64_t min_age_ns);
 /* Only the clearing away of buried processes. */
 bool ledger_has_buried(const struct ledger *l);
+/* Numbers of stacks run short, and a sweep would free some. */
+bool ledger_is_short(const struct ledger *l);
 
 /* Iteration: ids and slots below the limits; NULL where there is none. */
 uint32_t ledger_stack_limit(const struct ledger *l);

@@ -47,6 +47,7 @@ struct object {
 	int fd;
 	char *path;
 	char *build_id;
+	uint64_t identity;
 	/* Set while other threads look; the pid last, as it tells that both are there. */
 	bool is_allocator;
 	pid_t origin_pid;
@@ -177,6 +178,16 @@ static int object_read(struct object *o)
 	return err;
 }
 
+/* FNV-1a */
+static uint64_t hash_text(const char *text)
+{
+	uint64_t h = 0xcbf29ce484222325u;
+
+	for (; *text; text++)
+		h = (h ^ (unsigned char)*text) * 0x100000001b3u;
+	return h;
+}
+
 static int object_new(const struct object_id *id, int fd, const struct stat *st, const char *path,
 		      struct object **out)
 {
@@ -199,6 +210,7 @@ static int object_new(const struct object_id *id, int fd, const struct stat *st,
 		object_free(o);
 		return err;
 	}
+	o->identity = hash_text(o->build_id ? o->build_id : o->path);
 	*out = o;
 	return 0;
 }
@@ -354,6 +366,11 @@ int object_vaddr(const struct object *o, uint64_t file_offset, uint64_t *vaddr)
 		return -ERANGE;
 	*vaddr = best->vaddr + (file_offset - best->offset);
 	return 0;
+}
+
+uint64_t object_identity(const struct object *o)
+{
+	return o->identity;
 }
 
 uint64_t object_inode(const struct object *o)

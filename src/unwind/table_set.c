@@ -151,6 +151,17 @@ struct table *table_set_next_wanted(struct table_set *s)
 	return best;
 }
 
+struct table *table_set_next_unfinished(struct table_set *s)
+{
+	for (uint32_t id = 1; id < s->limit; id++) {
+		struct table *t = &s->tables[id];
+
+		if (t->state == TABLE_LOADED && t->unfinished)
+			return t;
+	}
+	return NULL;
+}
+
 static bool goes_before(const struct table *a, const struct table *b)
 {
 	if (!a->references != !b->references)

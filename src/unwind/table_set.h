@@ -24,6 +24,7 @@ struct table {
 	const struct object *object; /* one of those that are the same file */
 	uint32_t id;		     /* 1 to UNWIND_TABLES_MAX - 1 */
 	enum table_state state;
+	bool unfinished;     /* loaded, but a better one can be made */
 	bool urgent;	     /* a stack wants it */
 	bool renewed;	     /* its id was another one's before; for the caller to take back */
 	uint32_t references; /* of processes that map it */
@@ -45,6 +46,8 @@ uint32_t table_set_limit(const struct table_set *s);
 /* The wanted table to load next: an urgent one if there is any, of the smallest file,
  * which is soonest done. NULL: none. */
 struct table *table_set_next_wanted(struct table_set *s);
+/* A loaded table that is unfinished. NULL: none. */
+struct table *table_set_next_unfinished(struct table_set *s);
 /* The loaded table to take out first: one that nobody maps before one that
  * somebody maps, then the one used longest ago. NULL: none is loaded. */
 struct table *table_set_victim(struct table_set *s);

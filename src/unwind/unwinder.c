@@ -32,6 +32,7 @@
 #define IDLE_S 60	   /* a table that nobody maps stays for the next process that does */
 
 #define RETRY_S 5
+#define QUIET_MS 300 /* before time is spent on the whole of a large table */
 
 /* What a process holds references to. */
 struct space_refs {
@@ -65,6 +66,8 @@ struct unwinder {
 struct load {
 	uint32_t id;
 	const struct object *object;
+	bool again; /* it is loaded, but unfinished */
+	bool whole;
 	int fd; /* negative: failed */
 	size_t size_bytes;
 };
@@ -112,6 +115,13 @@ static uint64_t now_s(void)
 	return now_ns() / 1000000000u;
 }
 
+static struct timespec deadline(int timeout_ms)
+{
+	uint64_t end_ns = now_ns() + (uint64_t)timeout_ms * 1000000u;
+
+	return (struct timespec){(time_t)(end_ns / 1000000000u), (long)(end_ns % 1000000000u)};
+}
+
 /* Rules first: a row must never name a rule that is not there. */
 static void send_rules(struct unwinder *u)
 {
@@ -146,8 +156,10 @@ static void compile(struct unwinder *u, struct load *load)
 	const struct word_piece empty = {nothing, UNWIND_TABLE_HEAD};
 	struct cfi_table *cfi = NULL;
 	uint64_t start_ns = now_ns();
-	int err = cfi_table_read(object_fd(load->object), u->rules, &cfi);
+	int err = load->again ? cfi_table_read(object_fd(load->object), u->rules, &cfi)
+			      : cfi_table_read_quick(object_fd(load->object), u->rules, &cfi);
 
+	load->whole = err || cfi_table_is_whole(cfi);
 	if (!err && cfi_table_bytes(cfi) > u->max_bytes)
 		err = -EFBIG;
 	if (err) {
@@ -207,6 +219,18 @@ static bool take_wanted(struct unwinder *u, struct load *load)
 	return true;
 }
 
+/* Locked. The same for a table that is in use meanwhile. */
+static bool take_unfinished(struct unwinder *u, struct load *load)
+{
+	struct table *t = table_set_next_unfinished(u->tables);
+
+	if (!t)
+		return false;
+	t->state = TABLE_LOADING;
+	*load = (struct load){.id = t->id, .object = t->object, .fd = -1, .again = true};
+	return true;
+}
+
 /* Locked on entry and return. Compiles the smallest tables first, for a while. */
 static size_t compile_batch(struct unwinder *u, struct load loads[BATCH_MAX])
 {
@@ -253,10 +277,43 @@ static void settle(struct unwinder *u, const struct load *loads, size_t n)
 		struct table *t = table_set_at(u->tables, loads[i].id);
 		bool failed = loads[i].fd < 0;
 
-		t->state = failed ? TABLE_OUT : TABLE_LOADED;
-		t->size_bytes = failed ? 0 : loads[i].size_bytes;
+		t->unfinished = !failed && !loads[i].whole;
 		t->used_s = now_s();
+		t->state = failed && !loads[i].again ? TABLE_OUT : TABLE_LOADED;
+		if (!failed || !loads[i].again)
+			t->size_bytes = failed ? 0 : loads[i].size_bytes;
 	}
+}
+
+/* Locked on entry and return. Whether there is any before @timeout_ms are over. */
+static bool wait_for_work(struct unwinder *u, int timeout_ms)
+{
+	struct timespec end = deadline(timeout_ms);
+
+	while (!u->stop && !u->doomed_count && !table_set_next_wanted(u->tables)) {
+		if (pthread_cond_timedwait(&u->work, &u->lock, &end) == ETIMEDOUT)
+			return false;
+	}
+	return true;
+}
+
+/* Locked on entry and return. What can be improved waits until it has been quiet for a
+ * while: it takes long, and who asks meanwhile has to wait. */
+static size_t next_batch(struct unwinder *u, struct load loads[BATCH_MAX])
+{
+	size_t n = compile_batch(u, loads);
+
+	if (n || u->doomed_count)
+		return n;
+	u->busy = false;
+	pthread_cond_broadcast(&u->done);
+	if (!table_set_next_unfinished(u->tables) || wait_for_work(u, QUIET_MS) ||
+	    !take_unfinished(u, &loads[0]))
+		return 0;
+	pthread_mutex_unlock(&u->lock);
+	compile(u, &loads[0]);
+	pthread_mutex_lock(&u->lock);
+	return 1;
 }
 
 static size_t batch_bytes(const struct load *loads, size_t n)
@@ -276,14 +333,12 @@ static void *load_tables(void *arg)
 
 	pthread_mutex_lock(&u->lock);
 	while (!u->stop) {
-		if (!u->doomed_count && !table_set_next_wanted(u->tables)) {
-			u->busy = false;
-			pthread_cond_broadcast(&u->done);
-			pthread_cond_wait(&u->work, &u->lock);
+		n = next_batch(u, loads);
+		if (!n && !u->doomed_count) {
+			if (!table_set_next_wanted(u->tables) && !u->stop)
+				pthread_cond_wait(&u->work, &u->lock);
 			continue;
 		}
-		u->busy = true;
-		n = compile_batch(u, loads);
 		make_room(u, batch_bytes(loads, n));
 		withdraw_doomed(u);
 		pthread_mutex_unlock(&u->lock);
@@ -305,7 +360,7 @@ static int start_loader(struct unwinder *u)
 	pthread_condattr_init(&monotonic);
 	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
 	pthread_mutex_init(&u->lock, NULL);
-	pthread_cond_init(&u->work, NULL);
+	pthread_cond_init(&u->work, &monotonic);
 	pthread_cond_init(&u->done, &monotonic);
 	pthread_condattr_destroy(&monotonic);
 	err = pthread_create(&u->loader, NULL, load_tables, u);
@@ -549,8 +604,7 @@ void unwinder_prefetch(struct unwinder *u, const struct addr_space *as)
 
 bool unwinder_wait(struct unwinder *u, int timeout_ms)
 {
-	uint64_t end_ns = now_ns() + (uint64_t)timeout_ms * 1000000u;
-	struct timespec end = {(time_t)(end_ns / 1000000000u), (long)(end_ns % 1000000000u)};
+	struct timespec end = deadline(timeout_ms);
 	bool idle;
 
 	pthread_mutex_lock(&u->lock);
