@@ -222,29 +222,13 @@ def leak_function(stack):
     return None
 
 
-def is_musl(stack):
-    """musl is built without unwind information and without frame pointers."""
-    return any("musl" in (f["module"] or "") for f in stack["frames"])
-
-
-def hidden_function(stack, truth):
-    """The row whose libc function stands in a stack that lost its caller."""
-    names = [f["function"] or "" for f in stack["frames"][:3]]
-    for function, row in truth.items():
-        if row.get("via") and any(row["via"] in name for name in names):
-            return function
-    return None
-
-
-def live_by_function(report, pid=None, truth=None):
+def live_by_function(report, pid=None):
     """{leaking function: Sum} over the stacks of one process (or of all)."""
     sums = {}
     for stack in report["stacks"]:
         if pid is not None and pid not in stack["pids"]:
             continue
         name = leak_function(stack)
-        if name is None and truth and is_musl(stack):
-            name = hidden_function(stack, truth)
         if name is None:
             continue
         old = sums.get(name, Sum(0, 0, frozenset()))
@@ -255,7 +239,7 @@ def live_by_function(report, pid=None, truth=None):
 
 def differences(report, truth, pid=None):
     """One line for each function of which the report does not say the truth."""
-    sums = live_by_function(report, pid, truth)
+    sums = live_by_function(report, pid)
     lines = []
     for function, row in truth.items():
         got = sums.pop(function, Sum(0, 0, frozenset()))

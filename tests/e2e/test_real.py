@@ -53,6 +53,76 @@ def assert_sensible(report, pid):
     assert len(named) >= len(report["stacks"]) / 2
 
 
+def complete(report):
+    """The share of whole stacks; those cut are told, by reason."""
+    share = report["coverage"]["stacks_complete_pct"]
+    print(f"{share:.2f} % complete", report["loss"]["unwind_errors"],
+          report["loss"]["unwind_errors_by_object"][:5])
+    return share
+
+
+SERVICE = """
+import http.server, json, sys
+kept = []
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        kept.append(json.dumps({"numbers": list(range(300)), "path": self.path * 50}).encode())
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(kept[-1])))
+        self.end_headers()
+        self.wfile.write(kept[-1])
+    def log_message(self, *args):
+        pass
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+print(server.server_address[1], flush=True)
+server.serve_forever()
+"""
+CLIENT = """
+import sys, urllib.request
+for i in range(2000):
+    urllib.request.urlopen(f"http://127.0.0.1:{sys.argv[1]}/{i}").read()
+"""
+
+
+def test_python_service():
+    with Process(["/usr/bin/python3", "-c", SERVICE]) as server:
+        port = server.line(20)
+        _, report = watched(["/usr/bin/python3", "-c", CLIENT, port], "-p", server.pid)
+        assert_sensible(report, server.pid)
+        assert complete(report) >= 99
+        bottoms = {s["frames"][-1]["function"] for s in report["stacks"] if not s["incomplete"]}
+        assert bottoms & {"_start", "__clone3", "clone3", "__GI___clone3", "clone", "__clone"}, bottoms
+
+
+def test_node_service():
+    """JavaScript: the JIT's code by its perf map, V8's builtins by their machine code."""
+    need("node")
+    script = ("const http = require('http'), kept = []; function remember() "
+              "{ kept.push(Buffer.alloc(20000)); } const s = http.createServer((q, r) => "
+              "{ remember(); r.end('x'); }).listen(0, '127.0.0.1', () => "
+              "console.log(s.address().port))")
+    with Process(["node", "--perf-basic-prof", "-e", script]) as server:
+        port = server.line(20)
+        time.sleep(1)
+        _, report = watched(["/usr/bin/python3", "-c", CLIENT, port], "-p", server.pid)
+        assert_sensible(report, server.pid)
+        assert complete(report) >= 98
+    named = [s for s in report["stacks"] for f in s["frames"]
+             if (f["function"] or "").startswith("JS:")]
+    assert named, "no frame is named by the perf map"
+    pathlib.Path(f"/tmp/perf-{server.pid}.map").unlink(missing_ok=True)
+
+
+def test_compile_job(tmp_path):
+    """Each process is over in less than a second; the tables serve the next one."""
+    need("clang")
+    folder = pathlib.Path(__file__).parents[1] / "fixtures"
+    job = f"for i in 1 2 3 4 5 6; do clang -O2 -c {folder}/churn.c -o {tmp_path}/x.o; done"
+    with Leaktop("--format", "json", "--", "sh", "-c", job) as tool:
+        report = tool.report(180)
+    assert complete(report) >= 90
+
+
 def test_redis(tmp_path):
     need("redis-server", "redis-benchmark", "redis-cli")
     port = free_port()
@@ -72,6 +142,9 @@ def test_redis(tmp_path):
         # What is live grew by the keys: 10,000 of them at the very least.
         process = next(p for p in report["processes"] if p["pid"] == server.pid)
         assert process["live_bytes"] > 300_000
+        _, report = watched(["redis-benchmark", "-p", port, "-n", "20000", "-r", "10000", "-q",
+                             "-t", "set,lpush,hset"], "-p", server.pid)
+        assert complete(report) >= 99
         assert server.popen.poll() is None
 
 
@@ -140,6 +213,8 @@ def test_postgresql(tmp_path_factory):
         print(out)
         assert "aborted" not in out
         assert any(p["comm"].startswith("postgres") for p in report["processes"])
+        _, report = watched(["pgbench", "-c", "2", "-T", "5", *connect], "-p", server.pid)
+        assert complete(report) >= 99
         server.signal(2)
         assert server.wait(30) == 0
         said = server.stderr
