@@ -16,9 +16,9 @@ fuzz: $(FUZZERS:%=$(FUZZ_OUT)/fuzz_%)
 $(FUZZ_OUT)/fuzz_%: tests/fuzz/fuzz_%.c $(FUZZ_HEADERS)
 	$(say) FUZZ $@
 	$(Q)mkdir -p $(@D)
-	$(Q)$(CLANG) $(FUZZ_CFLAGS) $(filter %.c,$^) -o $@ -lz
+	$(Q)$(CLANG) $(FUZZ_CFLAGS) $(filter %.c,$^) -o $@ -lz -lZydis -lZycore
 
 # What they are linked with.
-$(FUZZ_OUT)/fuzz_cfi: $(wildcard src/unwind/cfi*.c) \
+$(FUZZ_OUT)/fuzz_cfi: $(wildcard src/unwind/cfi*.c src/unwind/code_*.c) \
 	$(addprefix src/unwind/,rule_set.c eh_frame.c elf_image.c)
 $(FUZZ_OUT)/fuzz_proc: $(addprefix src/target/,cgroup.c maps.c mountinfo.c procfs.c text_file.c)
