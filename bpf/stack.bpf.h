@@ -48,6 +48,9 @@ static __always_inline void stack_capture(void *ctx, struct task_state *task)
 		if (done)
 			break;
 	}
+	/* What lies at its last address may be something else after the next change. */
+	if (u->result == UNWIND_NOT_READY)
+		hash = hash_step(hash, u->generation);
 	s->hash = hash;
 	s->frame_count = n;
 	s->result = u->result;

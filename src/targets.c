@@ -21,8 +21,8 @@
 
 /* A program that has not reached its libraries' constructors by then never will. */
 #define COMMAND_STOP_MS 5000
-/* All libraries of a usual program are compiled by then; larger ones follow. */
-#define TABLES_WAIT_MS 100
+/* Nobody is held up but us, or a command that is held at its libraries anyway. */
+#define TABLES_WAIT_MS 1000
 /* Mappings are not read more often for stacks that end in unknown code. */
 #define RELEARN_NS 1000000000u
 /* Ended processes kept for the report of a command; the oldest go first. */

@@ -31,7 +31,7 @@ struct region {
 	struct object *object;
 	const char *name;
 	bool gone;	   /* it is mapped no more */
-	uint64_t since_ns; /* when it was first seen in the place of another one; 0: at once */
+	uint64_t since_ns; /* it is sure to lie there since then; 0: always */
 };
 
 struct regions {
@@ -246,6 +246,7 @@ static int merge(const struct regions *old, struct regions *now, uint64_t since_
 		 struct regions *out)
 {
 	size_t i = 0, j = 0;
+	bool met = false; /* something was where the next of @now is */
 	int err = 0;
 
 	while (!err && (i < old->count || j < now->count)) {
@@ -262,9 +263,14 @@ static int merge(const struct regions *old, struct regions *now, uint64_t since_
 
 			if (ns > b->since_ns)
 				b->since_ns = ns;
+			met = true;
 			i++;
 		} else {
+			/* Others may have come and gone here since the last reading. */
+			if (!met && old->count && b->object)
+				b->since_ns = since_ns;
 			err = regions_add(out, b);
+			met = false;
 			j++;
 		}
 	}
@@ -364,7 +370,7 @@ int addr_space_find_at(const struct addr_space *as, uint64_t address, uint64_t t
 	int err = addr_space_find(as, address, out);
 
 	if (!err && region->since_ns > time_ns)
-		*out = (struct addr_location){.name = "[unloaded]"};
+		*out = (struct addr_location){.name = "[unknown]"};
 	return err;
 }
 

@@ -280,7 +280,7 @@ static void test_another_one_in_its_place(void **state)
 	assert_int_equal(addr_space_refresh(f->as), 0);
 	assert_int_equal(addr_space_refresh(f->as), 0);
 	assert_int_equal(addr_space_find_at(f->as, address_of(code), seen_ns, &at), 0);
-	assert_string_equal(at.name, "[unloaded]");
+	assert_string_equal(at.name, "[unknown]");
 	assert_null(at.object);
 	assert_int_equal(addr_space_find_at(f->as, address_of(code), now_ns(), &at), 0);
 	assert_string_equal(at.name, second_name);
@@ -289,7 +289,7 @@ static void test_another_one_in_its_place(void **state)
 	assert_int_equal(addr_space_find_at(f->as, address_of(code), seen_ns, &at), 0);
 	assert_string_equal(at.name, second_name);
 	assert_int_equal(addr_space_find_at(f->as, address_of(code), seen_ns - 2, &at), 0);
-	assert_string_equal(at.name, "[unloaded]");
+	assert_string_equal(at.name, "[unknown]");
 	munmap(code, PAGE);
 	close(first_fd);
 	close(second_fd);
