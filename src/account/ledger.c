@@ -177,20 +177,28 @@ static void locate_in_table(const struct ledger *l, uint64_t frame, struct frame
 	f->vaddr = vaddr + 1;
 }
 
+static int find(const struct addr_space *as, uint64_t address, uint64_t new_at_ns,
+		struct addr_location *where)
+{
+	return new_at_ns ? addr_space_find_at(as, address, new_at_ns, where)
+			 : addr_space_find(as, address, where);
+}
+
 /* Code that appeared since the mappings were read (a JIT; libraries are announced)
  * is found by reading them again, but not for every stack. */
 static int locate_address(struct ledger_process *p, uint64_t address, uint64_t taken_ns,
-			  struct frame_ref *f)
+			  bool is_new, struct frame_ref *f)
 {
+	uint64_t new_at_ns = is_new ? taken_ns : 0;
 	struct addr_space *as = p ? p->addr_space : NULL;
 	struct addr_location where;
-	int err = as ? addr_space_find_at(as, address - 1, taken_ns, &where) : -ENOENT;
+	int err = as ? find(as, address - 1, new_at_ns, &where) : -ENOENT;
 
 	f->address = address;
 	if (err && as && taken_ns >= p->refreshed_ns + REFRESH_NS) {
 		p->refreshed_ns = taken_ns;
 		if (!addr_space_refresh(as))
-			err = addr_space_find_at(as, address - 1, taken_ns, &where);
+			err = find(as, address - 1, new_at_ns, &where);
 	}
 	if (err)
 		return err;
@@ -214,7 +222,10 @@ static void locate_frames(const struct ledger *l, struct ledger_process *p, stru
 		f->name = "[unknown]";
 		if (unwind_frame_table(frames[i]))
 			locate_in_table(l, frames[i], f);
-		else if (locate_address(p, frames[i], taken_ns, f) && i) {
+		else if (locate_address(p, frames[i], taken_ns,
+					s->result == UNWIND_NOT_READY && i + 1 == s->frame_count,
+					f) &&
+			 i) {
 			s->frame_count = i;
 			s->result = UNWIND_NO_MAPPING;
 			return;

@@ -32,6 +32,7 @@ struct region {
 	const char *name;
 	bool gone;	   /* it is mapped no more */
 	uint64_t since_ns; /* it is sure to lie there since then; 0: always */
+	uint64_t read_ns;  /* when it was first read of */
 };
 
 struct regions {
@@ -204,6 +205,14 @@ static struct region make_region(struct addr_space *as, const struct mapping *m)
 	return region;
 }
 
+static uint64_t clock_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec;
+}
+
 /* Reads the executable mappings of now; *total counts all mappings. */
 static int read_mappings(struct addr_space *as, struct regions *list, size_t *total)
 {
@@ -224,6 +233,7 @@ static int read_mappings(struct addr_space *as, struct regions *list, size_t *to
 			continue;
 		last_end = m.end;
 		region = make_region(as, &m);
+		region.read_ns = clock_ns();
 		err = regions_add(list, &region);
 		if (err)
 			break;
@@ -239,6 +249,13 @@ static uint64_t replaced_ns(const struct region *a, const struct region *b, uint
 		    (!a->object || a->start - a->offset == b->start - b->offset);
 
 	return same && a->since_ns < since_ns ? a->since_ns : since_ns;
+}
+
+static uint64_t first_read_ns(const struct region *a, const struct region *b)
+{
+	bool same = a->object == b->object && a->start - a->offset == b->start - b->offset;
+
+	return same && a->read_ns < b->read_ns ? a->read_ns : b->read_ns;
 }
 
 /* Lays @now over @old into @out: what of @old does not overlap it stays. */
@@ -263,6 +280,7 @@ static int merge(const struct regions *old, struct regions *now, uint64_t since_
 
 			if (ns > b->since_ns)
 				b->since_ns = ns;
+			b->read_ns = first_read_ns(a, b);
 			met = true;
 			i++;
 		} else {
@@ -282,14 +300,6 @@ static bool other_process(const struct addr_space *as)
 	uint64_t ticks;
 
 	return as->start_ticks && !procfs_start_ticks(as->pid, &ticks) && ticks != as->start_ticks;
-}
-
-static uint64_t clock_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec;
 }
 
 int addr_space_refresh(struct addr_space *as)
@@ -369,7 +379,7 @@ int addr_space_find_at(const struct addr_space *as, uint64_t address, uint64_t t
 	const struct region *region = regions_at(&as->regions, address);
 	int err = addr_space_find(as, address, out);
 
-	if (!err && region->since_ns > time_ns)
+	if (!err && region->object && (region->since_ns > time_ns || region->read_ns < time_ns))
 		*out = (struct addr_location){.name = "[unknown]"};
 	return err;
 }

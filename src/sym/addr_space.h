@@ -45,8 +45,9 @@ bool addr_space_at(const struct addr_space *as, size_t i, uint64_t *start, uint6
 
 /* 0, or -ENOENT if nothing executable is known there (then a refresh may help). */
 int addr_space_find(const struct addr_space *as, uint64_t address, struct addr_location *out);
-/* The same for an address seen at @time_ns (CLOCK_MONOTONIC): if something else was
- * mapped there then, which is not known exactly any more, it is "[unknown]". */
+/* The same for code that ran at @time_ns (CLOCK_MONOTONIC) and that the kernel side did
+ * not know: after what is there was first read of, it was something else, and before it
+ * is sure to lie there it may have been. Then it is "[unknown]". */
 int addr_space_find_at(const struct addr_space *as, uint64_t address, uint64_t time_ns,
 		       struct addr_location *out);
 
