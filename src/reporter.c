@@ -5,11 +5,11 @@
 #include <pthread.h>
 #include <stdint.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "account/groups.h"
 #include "account/snapshot.h"
 #include "account/snapshot_names.h"
+#include "base/clock.h"
 #include "sym/symbolizer.h"
 
 struct reporter {
@@ -128,16 +128,9 @@ void reporter_submit(struct reporter *r, struct snapshot *s)
 
 bool reporter_is_busy(struct reporter *r, int timeout_ms)
 {
-	struct timespec end;
+	struct timespec end = clock_deadline(timeout_ms);
 	bool busy;
 
-	clock_gettime(CLOCK_MONOTONIC, &end);
-	end.tv_sec += timeout_ms / 1000;
-	end.tv_nsec += (long)(timeout_ms % 1000) * 1000000;
-	if (end.tv_nsec >= 1000000000) {
-		end.tv_nsec -= 1000000000;
-		end.tv_sec++;
-	}
 	pthread_mutex_lock(&r->lock);
 	while (r->snapshot && timeout_ms &&
 	       pthread_cond_timedwait(&r->done, &r->lock, &end) != ETIMEDOUT)

@@ -5,10 +5,10 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "account/ledger.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "bpf/kernel.h"
 #include "options.h"
@@ -90,19 +90,11 @@ static struct attachments *attachments_for(struct targets *ts, pid_t pid)
 			      : attachments_new(ts->m.prober, pid);
 }
 
-static uint64_t clock_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
 /* Where its code lies now, for unwinding and for naming.
  * @since_ns: nothing changed since then, 0: not known. */
 static void learn_mappings(struct targets *ts, struct tracee *t, uint64_t since_ns)
 {
-	t->learned_ns = clock_ns();
+	t->learned_ns = clock_now_ns();
 	if (addr_space_refresh_since(t->addr_space, since_ns))
 		return;
 	unwinder_update(ts->m.unwinder, t->slot, t->addr_space);
@@ -378,7 +370,7 @@ static void supply(struct targets *ts, uint32_t slot, uint32_t result, uint64_t 
 {
 	bool unmapped = result == UNWIND_NOT_READY || result == UNWIND_NO_MAPPING;
 	struct tracee *t = unmapped ? tracees_by_slot(ts->tracees, slot) : NULL;
-	uint64_t now_ns = clock_ns();
+	uint64_t now_ns = clock_now_ns();
 
 	if (result == UNWIND_PENDING)
 		unwinder_want(ts->m.unwinder, frame);

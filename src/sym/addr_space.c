@@ -11,9 +11,9 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "sym/object.h"
 #include "sym/perf_map.h"
 #include "sym/string_pool.h"
@@ -205,14 +205,6 @@ static struct region make_region(struct addr_space *as, const struct mapping *m)
 	return region;
 }
 
-static uint64_t clock_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec;
-}
-
 /* Reads the executable mappings of now; *total counts all mappings. */
 static int read_mappings(struct addr_space *as, struct regions *list, size_t *total)
 {
@@ -233,7 +225,7 @@ static int read_mappings(struct addr_space *as, struct regions *list, size_t *to
 			continue;
 		last_end = m.end;
 		region = make_region(as, &m);
-		region.read_ns = clock_ns();
+		region.read_ns = clock_now_ns();
 		err = regions_add(list, &region);
 		if (err)
 			break;
@@ -320,7 +312,7 @@ int addr_space_refresh_since(struct addr_space *as, uint64_t since_ns)
 	if (err)
 		goto out;
 
-	err = merge(&as->regions, &now, since_ns ? since_ns : clock_ns(), &merged);
+	err = merge(&as->regions, &now, since_ns ? since_ns : clock_now_ns(), &merged);
 	if (err == -E2BIG) {
 		/* No room for the past. */
 		free(merged.items);
@@ -341,7 +333,7 @@ out:
 
 struct perf_map *addr_space_perf_map(struct addr_space *as)
 {
-	uint64_t now_ns = clock_ns();
+	uint64_t now_ns = clock_now_ns();
 	struct perf_map *found;
 
 	if (as->perf_map || now_ns < as->perf_map_due_ns)
