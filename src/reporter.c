@@ -105,6 +105,8 @@ void reporter_free(struct reporter *r)
 	if (!r)
 		return;
 	if (r->started) {
+		/* Whatever is still fetched is for nobody. */
+		symbolizer_cancel(r->symbolizer);
 		pthread_mutex_lock(&r->lock);
 		r->stop = true;
 		pthread_cond_signal(&r->work);

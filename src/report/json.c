@@ -135,6 +135,8 @@ static void field_overhead(struct json_writer *w, const struct snapshot_overhead
 	json_field_u64(w, "unwind_table_bytes", overhead->unwind.table_bytes);
 	json_field_u64(w, "unwind_tables_loading", overhead->unwind.loading);
 	json_field_u64(w, "unwind_tables_evicted", overhead->unwind.evicted);
+	json_field_u64(w, "unwind_mappings_left_out", overhead->unwind.mappings_left_out);
+	json_field_u64(w, "unwind_rules", overhead->unwind.rules);
 	json_field_u64(w, "tracer_rss_bytes", overhead->tracer_rss_bytes);
 	json_object_end(w);
 }

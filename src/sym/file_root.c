@@ -56,10 +56,10 @@ bool file_root_same(int a, int b)
 	       one.st_ino == other.st_ino;
 }
 
-static int resolve(int root, const char *path)
+static int resolve(int root, const char *path, uint64_t flags)
 {
 	struct open_how how = {
-		.flags = O_PATH | O_CLOEXEC,
+		.flags = O_PATH | O_CLOEXEC | flags,
 		.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS,
 	};
 	int i, fd = -1;
@@ -89,13 +89,23 @@ static int reopen(int fd)
 	return opened < 0 ? -errno : opened;
 }
 
-int file_root_open_file(int root, const char *path)
+static int open_with(int root, const char *path, uint64_t flags)
 {
-	int fd = resolve(root, path), opened;
+	int fd = resolve(root, path, flags), opened;
 
 	if (fd < 0)
 		return fd;
 	opened = reopen(fd);
 	close(fd);
 	return opened;
+}
+
+int file_root_open_file(int root, const char *path)
+{
+	return open_with(root, path, 0);
+}
+
+int file_root_open_no_link(int root, const char *path)
+{
+	return open_with(root, path, O_NOFOLLOW);
 }

@@ -25,5 +25,7 @@ bool file_root_same(int a, int b);
  * No limit in time: a file system that hangs, hangs the caller.
  */
 int file_root_open_file(int root, const char *path);
+/* The same, but what @path names itself must be no link: -EINVAL. */
+int file_root_open_no_link(int root, const char *path);
 
 #endif

@@ -13,17 +13,15 @@
 #include "sym/perf_map.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <linux/openat2.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "sym/file_root.h"
 #include "target/procfs.h"
 #include "target/text_file.h"
 
@@ -471,83 +469,61 @@ static int read_owner(pid_t pid, long *own_pid, uid_t *uid)
 	return 0;
 }
 
-/* A handle only: to open what a target put there could wait or start something. */
-static int find_file(pid_t pid, long own_pid)
+static int find_file(pid_t pid, uint64_t start_ticks, long own_pid)
 {
-	const struct open_how how = {
-		.flags = O_PATH | O_NOFOLLOW | O_CLOEXEC,
-		.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS,
-	};
+	int root = file_root_open(pid, start_ticks), fd;
 	char path[64];
-	int root, fd;
 
-	snprintf(path, sizeof(path), "/proc/%d/root", pid);
-	root = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (root < 0)
-		return errno == ENOENT ? -ESRCH : -errno;
+		return root;
 	snprintf(path, sizeof(path), "tmp/perf-%ld.map", own_pid);
-	fd = (int)syscall(SYS_openat2, root, path, &how, sizeof(how));
-	if (fd < 0)
-		fd = -errno;
+	fd = file_root_open_no_link(root, path);
 	close(root);
 	return fd;
 }
 
-/* When @pid began, by the clock of files. */
-static int start_time(pid_t pid, time_t *out)
+/* When a process that started at @ticks began, by the clock of files. */
+static time_t start_time(uint64_t ticks)
 {
-	uint64_t ticks, hz = (uint64_t)sysconf(_SC_CLK_TCK);
-	int err;
+	uint64_t hz = (uint64_t)sysconf(_SC_CLK_TCK);
 
-	err = procfs_start_ticks(pid, &ticks);
-	if (err)
-		return err;
-	*out = (time_t)(now_ns(CLOCK_REALTIME) / NS_PER_S) -
+	return (time_t)(now_ns(CLOCK_REALTIME) / NS_PER_S) -
 	       (time_t)(now_ns(CLOCK_BOOTTIME) / NS_PER_S) + (time_t)(ticks / hz);
-	return 0;
 }
 
 /* A file left by an earlier process of that number names nothing of this one; of two
  * seconds the clocks and their rounding may be apart. */
-static int check_file(int fd, pid_t pid, uid_t uid)
+static int check_file(int fd, uint64_t start_ticks, uid_t uid)
 {
 	struct stat st;
-	time_t began;
-	int err;
 
 	if (fstat(fd, &st))
 		return -errno;
-	if (!S_ISREG(st.st_mode))
-		return -EINVAL;
 	if (st.st_uid && st.st_uid != uid)
 		return -EPERM;
-	err = start_time(pid, &began);
-	if (err)
-		return err;
-	return st.st_mtime + 2 < began ? -ENOENT : 0;
+	return st.st_mtime + 2 < start_time(start_ticks) ? -ENOENT : 0;
 }
 
 static int open_file(pid_t pid)
 {
-	int handle, fd, err;
-	char path[64];
+	uint64_t start_ticks;
 	long own_pid;
 	uid_t uid;
+	int fd, err;
 
-	err = read_owner(pid, &own_pid, &uid);
+	err = procfs_start_ticks(pid, &start_ticks);
+	if (!err)
+		err = read_owner(pid, &own_pid, &uid);
 	if (err)
 		return err;
-	handle = find_file(pid, own_pid);
-	if (handle < 0)
-		return handle;
-	fd = check_file(handle, pid, uid);
-	if (!fd) {
-		snprintf(path, sizeof(path), "/proc/self/fd/%d", handle);
-		fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-		if (fd < 0)
-			fd = -errno;
+	fd = find_file(pid, start_ticks, own_pid);
+	if (fd < 0)
+		return fd;
+	err = check_file(fd, start_ticks, uid);
+	if (err) {
+		close(fd);
+		return err;
 	}
-	close(handle);
 	return fd;
 }
 

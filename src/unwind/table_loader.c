@@ -110,7 +110,8 @@ static void compile(struct table_loader *l, struct load *load)
 		err = -EFBIG;
 	if (err) {
 		log_debug("%s: no unwind table: %s", object_path(load->object), strerror(-err));
-		load->fd = send_nothing(err == -EFBIG);
+		/* What is in use is better than nothing. */
+		load->fd = load->again ? -1 : send_nothing(err == -EFBIG);
 		load->size_bytes = 0;
 	} else {
 		send_rules(l);

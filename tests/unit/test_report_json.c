@@ -172,6 +172,7 @@ static void loss_and_overhead(void **state)
 		{"tracer_rss_bytes", "n"},
 		{"unwind_tables", "n"},
 		{"unwind_table_bytes", "n"},
+		{"unwind_mappings_left_out", "n"},
 	};
 	struct report_sample r;
 	json_t *root, *loss, *overhead;
