@@ -24,6 +24,7 @@ enum event_kind {
 	EVENT_EXIT,   /* the last thread of a target is gone */
 	EVENT_DLOPEN, /* a target's mappings changed */
 	EVENT_CGROUP, /* a process moved to another cgroup */
+	EVENT_CODE,   /* a Python code object that a stack is about to show */
 };
 
 struct event {
@@ -59,6 +60,34 @@ struct event_mapping {
 	__u32 moves; /* 1: the new range continues the old one (mremap) */
 };
 
+#define CODE_FILE_BYTES 512
+#define CODE_NAME_BYTES 256
+#define CODE_LINES_BYTES 1024
+#define CODE_PIECES_MAX 32 /* of a line table */
+
+/* The raw contents of a compact str object: 1, 2 or 4 bytes a code point. */
+struct event_string {
+	__u32 length; /* code points of the whole string */
+	__u32 state;  /* PyASCIIObject.state: interned, kind, compact, ascii */
+	__u32 bytes;  /* copied */
+};
+
+/* A code object as it is now: sent before the first stack that shows it, in pieces if
+ * its line table is long. Only the first piece has names. */
+struct event_code {
+	struct event head;
+	__u64 code; /* address */
+	__u32 first_line;
+	__u32 piece;	   /* 0, 1, ...: this part of the line table */
+	__u32 lines_total; /* size of the whole line table */
+	__u32 lines_bytes; /* in this piece */
+	struct event_string file;
+	struct event_string name; /* qualified where the version has it */
+	__u8 file_data[CODE_FILE_BYTES];
+	__u8 name_data[CODE_NAME_BYTES];
+	__u8 lines[CODE_LINES_BYTES];
+};
+
 /* Counters of the kernel side, one set a CPU. */
 enum counter {
 	COUNT_HITS = 0,	  /* probe programs run for a target */
@@ -76,6 +105,7 @@ enum counter {
 
 _Static_assert(sizeof(struct event) == 24, "event is an interface");
 _Static_assert(sizeof(struct event_stack) == 24 + 24 + 8 * STACK_FRAMES_MAX, "event_stack");
+_Static_assert(sizeof(struct event_code) == 24 + 24 + 24 + 512 + 256 + 1024, "event_code");
 _Static_assert(sizeof(struct event_mapping) == 24 + 48, "event_mapping");
 
 #endif
