@@ -288,6 +288,7 @@ static __always_inline void finish_alloc(struct pt_regs *ctx, struct task_state 
 	}
 	block.size_bytes = c->size_bytes;
 	block.birth_ns = bpf_ktime_get_ns();
+	block.domain = domain;
 	block.stack_id = stack_id_of(ctx, task, tgid, domain);
 	stack_count_alloc(&block);
 	live_put(task->slot, address, &block);
@@ -461,7 +462,9 @@ int free_entry(struct pt_regs *ctx)
 	probe_spec_unpack(cookie, &spec);
 	arguments_read(ctx, &a);
 	address = argument(&a, spec.ptr_arg);
-	if (address && live_take(slot, address, &block))
+	if (spec.op == OP_CODE_FREE)
+		code_died(slot, address);
+	else if (address && live_take(slot, address, &block))
 		stack_count_free(&block);
 	return 0;
 }

@@ -11,6 +11,7 @@
 #include "events.h"
 #include "live_table.h"
 #include "probe_spec.h"
+#include "python_walk.h"
 
 #define STACK_IDS 65536 /* stacks known at a time */
 
@@ -42,6 +43,18 @@ struct {
 	__type(key, __u32);
 	__type(value, struct proc_info);
 } procs SEC(".maps");
+
+/* Set once by the loader, when the first process that runs Python is traced. */
+bool want_python;
+__u32 next_python_serial = 1;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 16384);
+	__type(key, __u32); /* slot */
+	__type(value, struct python_walk);
+} python_walks SEC(".maps");
 
 /* Process slots and stack ids never used so far; both start at 1, 0 means none. */
 __u32 next_slot = 1;
@@ -155,6 +168,13 @@ static __always_inline void count(enum counter which)
 	count_add(which, 1);
 }
 
+/* One step of a multiply-xorshift hash (constants of MurmurHash3's finalizer). */
+static __always_inline __u64 hash_step(__u64 hash, __u64 value)
+{
+	hash = (hash ^ value) * 0xff51afd7ed558ccdull;
+	return hash ^ hash >> 32;
+}
+
 /* A call of an allocating function that has not returned. */
 struct call {
 	__u64 slot_sp; /* address of its return address */
@@ -189,6 +209,25 @@ struct unwind_state {
 	__u32 result; /* enum unwind_result */
 };
 
+/* Python frames of a thread, innermost first (python.bpf.h). */
+struct python_state {
+	__u64 frame, cframe; /* where the walk stands */
+	__u64 eval_start, eval_end;
+	__u64 window_start;
+	__u64 window[UNWIND_WINDOW_WORDS];
+	__u32 slot;
+	__u32 count;	/* of frames */
+	__u32 segments; /* runs of the evaluation loop */
+	__u32 cut;	/* there are more than PYTHON_FRAMES_MAX */
+	__u32 next;	/* the first frame, and segment, that is not in the stack yet */
+	__u32 segment_next;
+	__u64 frames[PYTHON_FRAMES_MAX];
+	struct {
+		__u64 anchor; /* an address in the native frame of the loop, 0: none known */
+		__u64 end;    /* one past its last frame */
+	} segment[PYTHON_FRAMES_MAX];
+};
+
 #define CALLS_MAX 4
 #define STACK_CACHE 16
 
@@ -208,6 +247,7 @@ struct task_state {
 		__u32 pad;
 	} cache[STACK_CACHE];
 	struct unwind_state unwind;
+	struct python_state python;
 	struct event_stack stack;
 };
 

@@ -85,6 +85,24 @@ static __always_inline void space_inherit(__u32 parent_tgid, __u32 slot)
 		bpf_map_update_elem(&unwind_spaces, &slot, space, BPF_ANY);
 }
 
+/* And so does its interpreter. */
+static __always_inline void python_inherit(__u32 parent_tgid, __u32 slot)
+{
+	struct proc_info *parent = bpf_map_lookup_elem(&procs, &parent_tgid);
+	struct python_walk *w;
+	__u32 from;
+
+	if (!parent || !want_python)
+		return;
+	from = parent->slot;
+	w = bpf_map_lookup_elem(&python_walks, &from);
+	if (!w || bpf_map_update_elem(&python_walks, &slot, w, BPF_ANY))
+		return;
+	w = bpf_map_lookup_elem(&python_walks, &slot);
+	if (w)
+		w->serial = __sync_fetch_and_add(&next_python_serial, 1);
+}
+
 /* include/trace/events/sched.h: (struct task_struct *parent, struct task_struct *child) */
 SEC("raw_tp/sched_process_fork")
 int on_fork(struct bpf_raw_tracepoint_args *ctx)
@@ -100,8 +118,10 @@ int on_fork(struct bpf_raw_tracepoint_args *ctx)
 	if (!follow_forks || !bpf_map_lookup_elem(&procs, &parent_tgid))
 		return 0;
 	slot = proc_adopt(tgid, BPF_ANY);
-	if (slot)
+	if (slot) {
 		space_inherit(parent_tgid, slot);
+		python_inherit(parent_tgid, slot);
+	}
 	if (slot)
 		process_event(EVENT_FORK, slot, tgid, parent_tgid);
 	return 0;

@@ -15,47 +15,65 @@
 
 #include "maps.bpf.h"
 #include "process.bpf.h"
+#include "python.bpf.h"
 #include "unwind.bpf.h"
 
-/* One step of a multiply-xorshift hash (constants of MurmurHash3's finalizer). */
-static __always_inline __u64 hash_step(__u64 hash, __u64 value)
-{
-	hash = (hash ^ value) * 0xff51afd7ed558ccdull;
-	return hash ^ hash >> 32;
-}
-
 #if defined(__TARGET_ARCH_x86)
-static __always_inline void stack_capture(void *ctx, struct task_state *task)
+/* Native frames, and in place of those of Python's evaluation loop what it runs. A global
+ * function, so that the verifier looks at it once and not for every caller. */
+__noinline int stack_walk(struct task_state *task)
 {
-	struct unwind_state *u = &task->unwind;
-	struct event_stack *s = &task->stack;
-	__u64 hash = 0, last = 0;
-	__u32 n = 0;
+	struct unwind_state *u;
+	struct python_state *py;
+	struct event_stack *s;
 	int done;
 
-	unwind_begin(u, ctx, task->slot);
+	if (!task)
+		return 0;
+	u = &task->unwind;
+	py = &task->python;
+	s = &task->stack;
+	py->slot = task->slot;
+	python_collect(py, task->slot);
+	s->frame_count = 0;
+	s->hash = 0;
 	for (__u32 i = 0; i < STACK_FRAMES_MAX; i++) {
+		__u64 sp = u->sp;
+		__u32 n;
+
 		done = unwind_step(u);
-		if (done == 2 && i)
+		n = s->frame_count;
+		if ((done == 2 && i) || n >= STACK_FRAMES_MAX)
 			break;
 		/* It runs: code is there that we have not heard of yet. */
 		if (done == 2 && u->result == UNWIND_NO_MAPPING)
 			u->result = UNWIND_NOT_READY;
-		last = u->frame;
-		s->frames[i] = last;
-		hash = hash_step(hash, last);
-		n = i + 1;
+		if (!done && python_is_eval(py, u->frame, sp, u->sp)) {
+			python_emit(py, s, 0);
+			continue;
+		}
+		s->frames[n] = u->frame;
+		s->hash = hash_step(s->hash, u->frame);
+		s->frame_count = n + 1;
 		if (done)
 			break;
 	}
+	if (py->next < py->count)
+		python_emit(py, s, 1);
 	/* What lies at its last address may be something else after the next change. */
 	if (u->result == UNWIND_NOT_READY)
-		hash = hash_step(hash, u->generation);
-	s->hash = hash;
-	s->frame_count = n;
+		s->hash = hash_step(s->hash, u->generation);
+	s->python_cut = py->count && py->cut;
 	s->result = u->result;
 	if (u->result != UNWIND_COMPLETE)
-		unwind_failed(task->slot, u->result, last);
+		unwind_failed(task->slot, u->result, u->frame);
+	return 0;
+}
+
+static __always_inline void stack_capture(void *ctx, struct task_state *task)
+{
+	unwind_begin(&task->unwind, ctx, task->slot);
+	stack_walk(task);
 }
 #else
 /* No tables for this architecture yet: the kernel's walk along frame pointers. */
@@ -84,7 +102,7 @@ static __always_inline void stack_capture(void *ctx, struct task_state *task)
 #endif
 
 /* Gives a stack that nobody has seen a number and sends it. */
-static __noinline __u32 stack_announce(struct task_state *task, __u32 tgid)
+__noinline __u32 stack_announce(struct task_state *task, __u32 tgid)
 {
 	struct event_stack *s;
 	struct stack_key key = {};
@@ -100,6 +118,12 @@ static __noinline __u32 stack_announce(struct task_state *task, __u32 tgid)
 	if (!id) {
 		count(COUNT_STACK_LOST);
 		return STACK_ID_UNKNOWN;
+	}
+	for (__u32 i = 0; i < STACK_FRAMES_MAX; i++) {
+		if (i >= s->frame_count)
+			break;
+		if (python_frame_is(s->frames[i]))
+			code_announce(task->slot, tgid, s->frames[i]);
 	}
 	event_init(&s->head, EVENT_STACK, task->slot, tgid);
 	s->stack_id = id;

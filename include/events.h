@@ -45,7 +45,10 @@ struct event_stack {
 	__u32 domain; /* enum probe_domain */
 	__u32 frame_count;
 	__u32 result;			/* enum unwind_result */
-	__u64 frames[STACK_FRAMES_MAX]; /* see unwind_maps.h; innermost first, cut to frame_count */
+	__u32 python_cut;		/* 1: there are more Python frames than were taken */
+	__u32 pad;
+	__u64 frames[STACK_FRAMES_MAX]; /* see unwind_maps.h, python_walk.h;
+					   innermost first, cut to frame_count */
 };
 
 /* One mmap, munmap, mremap or move of the program break that succeeded. */
@@ -98,13 +101,14 @@ enum counter {
 	COUNT_STACK_LOST,   /* blocks whose stack could not be recorded */
 	COUNT_RING_FULL,    /* ring buffer reservations that failed */
 	COUNT_MISSED_FREE,  /* blocks replaced by a new one at their address */
+	COUNT_CODE_LOST,    /* Python code objects that could not be announced */
 	COUNT_PROCESS_LOST, /* process events that could not be sent */
 	COUNT_UNWIND,	    /* stacks captured, by enum unwind_result */
 	COUNTERS = COUNT_UNWIND + UNWIND_RESULTS_MAX
 };
 
 _Static_assert(sizeof(struct event) == 24, "event is an interface");
-_Static_assert(sizeof(struct event_stack) == 24 + 24 + 8 * STACK_FRAMES_MAX, "event_stack");
+_Static_assert(sizeof(struct event_stack) == 24 + 32 + 8 * STACK_FRAMES_MAX, "event_stack");
 _Static_assert(sizeof(struct event_code) == 24 + 24 + 24 + 512 + 256 + 1024, "event_code");
 _Static_assert(sizeof(struct event_mapping) == 24 + 48, "event_mapping");
 

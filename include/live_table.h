@@ -38,7 +38,7 @@ struct live_block {
 	__u64 size_bytes;
 	__u64 birth_ns; /* CLOCK_MONOTONIC */
 	__u32 stack_id;
-	__u32 flags; /* 0 */
+	__u32 domain; /* enum probe_domain */
 };
 
 struct live_bucket {

@@ -32,6 +32,7 @@ enum probe_op {
 	OP_BRK,	      /* brk() or sbrk(): the program break moves */
 	OP_DLOPEN,    /* the dynamic linker's debugger hook: mappings changed */
 	OP_UNWIND,    /* starts to unwind the stack for an exception */
+	OP_CODE_FREE, /* CPython's destructor of the code object `ptr` */
 	OP_COUNT
 };
 

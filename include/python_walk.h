@@ -75,7 +75,8 @@ struct python_walk {
 	__u16 string_wide;   /* data of other compact strings */
 	__u8 instr_kind;     /* enum python_instr */
 	__u8 owner_entry;    /* 3.12 on: this owner and higher is an entry frame; 0xff: none */
-	__u8 pad[6];
+	__u8 pad[2];
+	__u32 serial; /* of this record: tells processes apart that had one slot after another */
 };
 
 #define PYTHON_STRING_LENGTH 16 /* PyASCIIObject.length */

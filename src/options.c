@@ -330,6 +330,26 @@ static int set_help(struct options *o, const char *arg)
 	return 0;
 }
 
+static int set_python(struct options *o, const char *arg)
+{
+	static const char *const modes[] = {"auto", "stacks", "off"};
+
+	for (int i = 0; i < 3; i++) {
+		if (!strcmp(arg, modes[i])) {
+			o->python = (enum python_mode)i;
+			return 0;
+		}
+	}
+	return bad("--python is auto, stacks or off, not", arg);
+}
+
+static int set_no_redirect(struct options *o, const char *arg)
+{
+	(void)arg;
+	o->no_redirect = true;
+	return 0;
+}
+
 static int set_version(struct options *o, const char *arg)
 {
 	(void)arg;
@@ -354,6 +374,9 @@ static const struct option_row rows[] = {
 	{'O', "object", "OBJ", set_object, "look for an allocator in this file as well"},
 	{'S', "symbol-prefix", "PREFIX", set_prefix,
 	 "and for functions PREFIXmalloc, PREFIXfree..."},
+	{0, "python", "MODE", set_python,
+	 "CPython: auto (lines and objects), stacks (lines only) or off"},
+	{0, "no-redirect", NULL, set_no_redirect, "write nothing into targets: fewer objects"},
 	{0, "no-stacks", NULL, set_no_stacks, "count by process only; costs less"},
 	{0, NULL, NULL, NULL, "Report:"},
 	{'T', "top", "N", set_top, "rows to show (default 10)"},

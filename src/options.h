@@ -9,6 +9,7 @@
 
 #include "account/snapshot_builder.h"
 #include "probe/method.h"
+#include "pythons.h"
 
 struct selector;
 
@@ -45,6 +46,8 @@ struct options {
 	uint64_t ring_bytes;
 	uint64_t unwind_bytes; /* kernel memory for unwind tables */
 	enum probe_method method;
+	enum python_mode python;
+	bool no_redirect;
 	bool help, version;
 };
 

@@ -18,6 +18,7 @@
 #include "bpf/kernel.h"
 #include "options.h"
 #include "probe/prober.h"
+#include "pythons.h"
 #include "report/report.h"
 #include "reporter.h"
 #include "sym/object.h"
@@ -33,6 +34,7 @@
 /* Not more often, however many processes end with all their stacks. */
 #define SWEEP_S 0.2
 #define REPORT_WAIT_MS 50
+#define PYTHON_WAIT_S 0.002
 
 struct session {
 	const struct options *options;
@@ -42,6 +44,7 @@ struct session {
 	struct ledger *ledger;
 	struct unwinder *unwinder;
 	struct snapshot_builder *builder;
+	struct pythons *pythons;
 	struct targets *targets;
 	struct reporter *reporter;
 	FILE *out;
@@ -97,6 +100,7 @@ static struct snapshot *take_snapshot(struct session *s, bool final)
 		subjects[i].process = &t->process;
 		subjects[i].attachments = t->attachments;
 		subjects[i].slot = t->slot;
+		subjects[i].python = python_coverage(t->python);
 		subjects[i].exited = t->exited;
 	}
 	snapshot = snapshot_build(s->builder, &request, subjects, n);
@@ -260,6 +264,20 @@ static int open_reporter(struct session *s)
 	return reporter_new(report_format_find(o->format), &options, s->out, &s->reporter);
 }
 
+static int open_pythons(struct session *s)
+{
+	const struct options *o = s->options;
+	struct pythons_options options = {
+		.mode = o->python,
+		.no_redirect = o->no_redirect,
+		.anonymous = selector_is_all(o->selector),
+	};
+	struct pythons_modules modules = {s->kernel, s->objects, s->prober, s->ledger, s->unwinder};
+
+	s->pythons = pythons_new(&options, &modules);
+	return s->pythons ? 0 : -ENOMEM;
+}
+
 static int open_modules(struct session *s)
 {
 	struct targets_modules modules;
@@ -276,8 +294,11 @@ static int open_modules(struct session *s)
 		err = open_kernel(s);
 	if (err)
 		return err;
-	modules =
-		(struct targets_modules){s->kernel, s->objects, s->prober, s->ledger, s->unwinder};
+	err = open_pythons(s);
+	if (err)
+		return err;
+	modules = (struct targets_modules){s->kernel,	s->objects,  s->prober,
+					   s->ledger,	s->unwinder, s->pythons};
 	err = targets_new(s->options, &modules, &s->targets);
 	if (err)
 		return err;
@@ -322,6 +343,7 @@ void session_close(struct session *s)
 		return;
 	reporter_free(s->reporter);
 	targets_free(s->targets);
+	pythons_free(s->pythons);
 	snapshot_builder_free(s->builder);
 	ledger_free(s->ledger);
 	unwinder_free(s->unwinder);
@@ -365,6 +387,8 @@ static void wait_until(struct session *s, double deadline_s)
 		left_s = REPORT_WAIT_MS / 1e3;
 	if (targets_run_command(s->targets) && left_s > 0.05)
 		left_s = 0.05;
+	if (targets_await_pythons(s->targets) && left_s > PYTHON_WAIT_S)
+		left_s = PYTHON_WAIT_S;
 	epoll_wait(s->epoll_fd, events, 2, left_s > 0 ? (int)(left_s * 1000) + 1 : 0);
 	check_signals(s);
 	do {

@@ -13,6 +13,7 @@
 #include "bpf/kernel.h"
 #include "options.h"
 #include "probe/prober.h"
+#include "pythons.h"
 #include "sym/addr_space.h"
 #include "target/command.h"
 #include "target/selector.h"
@@ -64,6 +65,8 @@ void targets_free(struct targets *t)
 	if (!t)
 		return;
 	command_free(t->command);
+	for (size_t i = 0; t->tracees && i < tracees_count(t->tracees); i++)
+		pythons_release(t->m.pythons, tracees_at(t->tracees, i)->python, false);
 	tracees_free(t->tracees);
 	attachments_free(t->everywhere);
 	free(t);
@@ -120,6 +123,7 @@ static void probe(struct targets *ts, struct tracee *t)
 	t->probe_due = false;
 	if (probe_all(ts, t->attachments, t->process.pid) > 0)
 		learn_mappings(ts, t, 0);
+	pythons_look(ts->m.pythons, t);
 }
 
 /*
@@ -191,6 +195,7 @@ static void bury(struct targets *ts, struct tracee *t)
 {
 	ledger_process_bury(ts->m.ledger, t->slot);
 	unwinder_forget(ts->m.unwinder, t->slot);
+	pythons_release(ts->m.pythons, t->python, t->exited);
 	tracees_remove(ts->tracees, t);
 }
 
@@ -273,8 +278,10 @@ static void on_fork(struct targets *ts, const struct event *e)
 	if (!t)
 		return;
 	/* Opening it may have moved the list, not the parent. */
-	if (parent)
+	if (parent) {
 		prober_copy(ts->m.prober, parent->attachments, t->attachments);
+		pythons_forked(ts->m.pythons, parent, t);
+	}
 	trace(ts, t);
 }
 
@@ -516,6 +523,19 @@ int targets_attach(struct targets *ts)
 		err = start_command(ts);
 	ts->started = true;
 	return err;
+}
+
+bool targets_await_pythons(struct targets *ts)
+{
+	if (!pythons_are_pending(ts->m.pythons))
+		return false;
+	for (size_t i = 0; i < tracees_count(ts->tracees); i++) {
+		struct tracee *t = tracees_at(ts->tracees, i);
+
+		if (!t->exited && t->python)
+			pythons_look(ts->m.pythons, t);
+	}
+	return pythons_are_pending(ts->m.pythons);
 }
 
 void targets_unwind_failed(struct targets *ts, const struct unwind_failure *f)

@@ -15,6 +15,7 @@ struct ledger;
 struct object_table;
 struct options;
 struct prober;
+struct pythons;
 struct targets;
 struct tracees;
 struct unwind_failure;
@@ -27,6 +28,7 @@ struct targets_modules {
 	struct prober *prober;
 	struct ledger *ledger;
 	struct unwinder *unwinder;
+	struct pythons *pythons;
 };
 
 /* @o is borrowed. 0 or negative errno. */
@@ -43,6 +45,8 @@ int targets_attach(struct targets *t);
 void targets_event(struct targets *t, const struct event *e);
 /* Probes one process that has waited for it; false if none did. */
 bool targets_probe_next(struct targets *t);
+/* Looks again at interpreters that were starting; false if none is. */
+bool targets_await_pythons(struct targets *t);
 /* Incomplete stacks were counted: asks for what they missed. */
 void targets_unwind_failed(struct targets *t, const struct unwind_failure *f);
 /* To be called about once a second. Finds members that no event told of. */

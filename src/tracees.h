@@ -12,6 +12,7 @@
 
 struct addr_space;
 struct attachments;
+struct python;
 struct tracees;
 
 struct tracee {
@@ -23,6 +24,7 @@ struct tracee {
 	unsigned int missing;		 /* checks since it was last seen in /proc */
 	struct attachments *attachments; /* owned */
 	struct addr_space *addr_space;	 /* owned */
+	struct python *python; /* released by whoever removes the tracee; NULL: runs none */
 };
 
 struct tracees *tracees_new(void);

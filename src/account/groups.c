@@ -11,7 +11,6 @@
 
 #include "account/snapshot.h"
 #include "base/arena.h"
-#include "sym/perf_map.h"
 #include "target/procfs.h"
 
 #define LABEL_BYTES 8192
@@ -100,7 +99,8 @@ static int group_processes(struct snapshot *s, enum snapshot_group_by by)
 		const struct snapshot_process *p = &s->processes[i];
 
 		group_add(&g, group_name(p, by, buf, sizeof(buf)),
-			  p->live_bytes + p->mmap_live_bytes, p->live_blocks + p->mmap_live_blocks,
+			  snapshot_process_held(p),
+			  p->live_blocks + p->mmap_live_blocks + p->python_live_blocks,
 			  p->growth_bytes_per_s);
 	}
 	free(g.index);
@@ -199,10 +199,8 @@ static int group_by(struct snapshot *s, enum snapshot_group_by by)
 /* The stacks beyond the top have served; their references go. */
 static void cut_stacks(struct snapshot *s)
 {
-	for (size_t i = s->request.top; i < s->stack_count; i++) {
-		perf_map_unref(s->stacks[i].perf_map);
-		s->stacks[i].perf_map = NULL;
-	}
+	for (size_t i = s->request.top; i < s->stack_count; i++)
+		snapshot_stack_release(&s->stacks[i]);
 	if (s->stack_count > s->request.top)
 		s->stack_count = s->request.top;
 }

@@ -8,6 +8,7 @@
 #include "account/cut_stacks.h"
 #include "account/mappings.h"
 #include "bpf/kernel.h"
+#include "python/code_store.h"
 #include "sym/addr_space.h"
 #include "sym/object.h"
 #include "target/procfs.h"
@@ -18,6 +19,7 @@
 #define STACK_IDS_HIGH (STACK_IDS / 4 * 3)
 
 #define REFRESH_NS 1000000000u
+#define CODES_MAX 65536 /* Python functions remembered of a process, beside those in stacks */
 
 struct ledger {
 	struct kernel *kernel;
@@ -48,8 +50,12 @@ struct ledger *ledger_new(struct kernel *k, struct unwinder *u)
 
 static void stack_free(struct ledger *l, uint32_t id)
 {
-	if (!l->stacks[id])
+	struct ledger_stack *s = l->stacks[id];
+
+	if (!s)
 		return;
+	for (size_t i = 0; i < s->frame_count; i++)
+		python_code_unref(s->frames[i].code);
 	free(l->stacks[id]);
 	l->stacks[id] = NULL;
 	l->stack_count--;
@@ -60,6 +66,7 @@ static void process_free(struct ledger_process *p)
 	if (!p)
 		return;
 	mappings_free(p->mappings);
+	code_store_free(p->codes);
 	free(p);
 }
 
@@ -96,6 +103,17 @@ int ledger_process_open(struct ledger *l, uint32_t slot, pid_t pid, struct addr_
 	if (slot >= l->slot_limit)
 		l->slot_limit = slot + 1;
 	return 0;
+}
+
+int ledger_python_open(struct ledger *l, uint32_t slot, int minor)
+{
+	struct ledger_process *p = ledger_process(l, slot);
+
+	if (!p)
+		return -ESRCH;
+	if (!p->codes)
+		p->codes = code_store_new(minor, CODES_MAX);
+	return p->codes ? 0 : -ENOMEM;
 }
 
 struct ledger_process *ledger_process(const struct ledger *l, uint32_t slot)
@@ -161,6 +179,10 @@ static uint64_t merged_id(const struct ledger_stack *s)
 	for (size_t i = 0; i < s->frame_count; i++) {
 		const struct frame_ref *f = &s->frames[i];
 
+		if (f->code) {
+			h = hash_step(hash_step(h, python_code_identity(f->code)), f->unit);
+			continue;
+		}
 		h = f->object ? hash_step(h, object_identity(f->object)) : hash_text(h, f->name);
 		h = hash_step(h, f->object ? f->vaddr : f->address);
 	}
@@ -211,6 +233,15 @@ static int locate_address(struct ledger_process *p, uint64_t address, uint64_t t
 	return 0;
 }
 
+/* What the code object at its address is called now; what comes later cannot change it. */
+static void locate_python(const struct ledger_process *p, uint64_t frame, struct frame_ref *f)
+{
+	f->name = "[python]";
+	f->unit = python_frame_unit(frame);
+	if (p && p->codes)
+		f->code = code_store_get(p->codes, python_frame_code(frame));
+}
+
 /* An address where nothing is executable is no return address: the walk lost its way
  * there, so the stack ends before it. */
 static void locate_frames(const struct ledger *l, struct ledger_process *p, struct ledger_stack *s,
@@ -220,7 +251,9 @@ static void locate_frames(const struct ledger *l, struct ledger_process *p, stru
 		struct frame_ref *f = &s->frames[i];
 
 		f->name = "[unknown]";
-		if (unwind_frame_table(frames[i]))
+		if (python_frame_is(frames[i]))
+			locate_python(p, frames[i], f);
+		else if (unwind_frame_table(frames[i]))
 			locate_in_table(l, frames[i], f);
 		else if (locate_address(p, frames[i], taken_ns,
 					s->result == UNWIND_NOT_READY && i + 1 == s->frame_count,
@@ -251,6 +284,7 @@ static void stack_arrived(struct ledger *l, const struct event_stack *e, size_t 
 	s->hash = e->hash;
 	s->domain = e->domain < DOMAIN_COUNT ? (enum probe_domain)e->domain : DOMAIN_MALLOC;
 	s->result = e->result;
+	s->python_cut = e->python_cut != 0;
 	s->frame_count = n;
 	s->oldest_birth_ns = UINT64_MAX;
 	locate_frames(l, p, s, (const uint64_t *)e->frames, e->head.time_ns);
@@ -289,10 +323,20 @@ static void mapping_arrived(struct ledger *l, const struct event_mapping *e)
 			     e->stack_id);
 }
 
+static void code_arrived(struct ledger *l, const struct event_code *e, size_t size)
+{
+	struct ledger_process *p = ledger_process(l, e->head.proc);
+
+	if (p && p->codes)
+		code_store_add(p->codes, e, size);
+}
+
 void ledger_event(struct ledger *l, const struct event *e, size_t size)
 {
 	if (e->kind == EVENT_STACK)
 		stack_arrived(l, (const struct event_stack *)e, size);
+	else if (e->kind == EVENT_CODE)
+		code_arrived(l, (const struct event_code *)e, size);
 	else if (e->kind == EVENT_MAPPING)
 		mapping_arrived(l, (const struct event_mapping *)e);
 }
@@ -324,6 +368,7 @@ static void sums_reset(struct ledger *l)
 		if (!p)
 			continue;
 		p->live_bytes = p->live_blocks = p->mmap_bytes = p->mmap_blocks = 0;
+		p->python_bytes = p->python_blocks = 0;
 		p->unknown_bytes = p->unknown_blocks = 0;
 	}
 	for (uint32_t i = 0; i < l->stack_limit; i++) {
@@ -367,8 +412,13 @@ static bool block_swept(void *arg, const struct live_entry *e)
 		return true;
 	if (p->buried)
 		return false;
-	p->live_bytes += e->block.size_bytes;
-	p->live_blocks++;
+	if (e->block.domain == DOMAIN_PYMALLOC) {
+		p->python_bytes += e->block.size_bytes;
+		p->python_blocks++;
+	} else {
+		p->live_bytes += e->block.size_bytes;
+		p->live_blocks++;
+	}
 	stack_add(l, p, e->block.stack_id, e->block.size_bytes, e->block.birth_ns);
 	return true;
 }
@@ -468,7 +518,8 @@ static void histories_add(struct ledger *l, double time_s)
 		struct ledger_process *p = l->processes[i];
 
 		if (p)
-			history_add(&p->history, time_s, (double)(p->live_bytes + p->mmap_bytes));
+			history_add(&p->history, time_s,
+				    (double)(p->live_bytes + p->mmap_bytes + p->python_bytes));
 	}
 	for (uint32_t i = 0; i < l->stack_limit; i++) {
 		struct ledger_stack *s = l->stacks[i];

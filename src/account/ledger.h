@@ -21,6 +21,7 @@
 #include "sym/frame.h"
 
 struct addr_space;
+struct code_store;
 struct cut_stacks;
 struct kernel;
 struct ledger;
@@ -33,6 +34,7 @@ struct ledger_stack {
 	uint64_t merged_id; /* over builds and offsets: equal across processes and runs */
 	enum probe_domain domain;
 	uint32_t result; /* enum unwind_result */
+	bool python_cut; /* it has more Python frames */
 	size_t frame_count;
 	/* As of the last sweep: */
 	uint64_t live_bytes, live_blocks;
@@ -51,10 +53,12 @@ struct ledger_process {
 	bool buried;			  /* gone; what it holds is dropped by the next sweep */
 	uint64_t live_bytes, live_blocks; /* malloc, as of the last sweep */
 	uint64_t mmap_bytes, mmap_blocks;
+	uint64_t python_bytes, python_blocks; /* pymalloc; not among live_bytes */
 	uint64_t unknown_bytes, unknown_blocks; /* of these, under no stack */
-	struct history history;			/* of live_bytes + mmap_bytes */
+	struct history history;			/* of live, mmap and python bytes */
 	struct addr_space *addr_space;		/* borrowed */
 	struct mappings *mappings;
+	struct code_store *codes; /* NULL: it runs no Python */
 	uint64_t refreshed_ns; /* when the address space was last read for a stack */
 };
 
@@ -64,6 +68,8 @@ void ledger_free(struct ledger *l);
 
 /* Opens an empty account. @as is borrowed until the process is buried. */
 int ledger_process_open(struct ledger *l, uint32_t slot, pid_t pid, struct addr_space *as);
+/* It runs CPython 3.@minor: stacks may have Python frames from now on. */
+int ledger_python_open(struct ledger *l, uint32_t slot, int minor);
 /* The process is gone: its blocks are no longer anybody's. */
 void ledger_process_bury(struct ledger *l, uint32_t slot);
 struct ledger_process *ledger_process(const struct ledger *l, uint32_t slot);
@@ -72,7 +78,7 @@ struct ledger_process *ledger_process(const struct ledger *l, uint32_t slot);
 void ledger_unwind_failed(struct ledger *l, const struct unwind_failure *f, uint64_t count);
 const struct cut_stacks *ledger_cuts(const struct ledger *l);
 
-/* EVENT_STACK and EVENT_MAPPING; @size was checked by the caller. */
+/* EVENT_STACK, EVENT_CODE and EVENT_MAPPING; @size was checked by the caller. */
 void ledger_event(struct ledger *l, const struct event *e, size_t size);
 
 /* Adds everything up anew. Blocks younger than @min_age_ns count for their

@@ -15,6 +15,7 @@
 #include <sys/types.h>
 
 #include "probe_spec.h"
+#include "python/coverage.h"
 #include "sym/frame.h"
 #include "unwind/unwinder.h"
 
@@ -54,6 +55,7 @@ struct snapshot_loss {
 	uint64_t ring_full; /* times the ring buffer had no room (retried later) */
 	uint64_t
 		missed_frees; /* blocks whose address was given out again: they were freed unseen */
+	uint64_t python_codes; /* times that a Python function could not be named */
 	struct snapshot_unwind_error unwind_errors[16];
 	size_t unwind_error_count;
 	struct snapshot_cut *cuts; /* the most frequent ones first, some at most */
@@ -85,11 +87,16 @@ struct snapshot_process {
 	uint64_t live_blocks;
 	uint64_t mmap_live_bytes;
 	uint64_t mmap_live_blocks;
+	int64_t python_live_bytes; /* domain pymalloc, UNKNOWN_BYTES: runs no Python */
+	uint64_t python_live_blocks;
 	int64_t allocator_free_bytes;
 	uint64_t file_and_shared_bytes;
 	int64_t untracked_bytes;   /* negative: allocated but never touched */
-	double growth_bytes_per_s; /* of live_bytes and mmap_live_bytes; NAN: too early */
+	double growth_bytes_per_s; /* of all that is outstanding; NAN: too early */
 };
+
+/* All outstanding bytes of a process. */
+uint64_t snapshot_process_held(const struct snapshot_process *p);
 
 struct snapshot_stack {
 	uint64_t id; /* over (build id, offset) of all frames: equal across processes and runs */
@@ -150,6 +157,8 @@ struct snapshot {
 
 	struct coverage_allocator *allocators;
 	size_t allocator_count;
+	struct coverage_python *pythons;
+	size_t python_count;
 	size_t process_count_covered;
 	double stacks_complete_pct;
 
@@ -166,10 +175,12 @@ struct snapshot {
 	const char
 		*group_kind; /* "function", "line", "process", "container"; NULL for --by stack */
 
-	uint64_t total_live_bytes; /* all stacks, malloc and mmap */
+	uint64_t total_live_bytes; /* all stacks, of all domains */
 	uint64_t total_live_blocks;
 };
 
 void snapshot_free(struct snapshot *s);
+/* Lets go of what the stack refers to outside of the arena. */
+void snapshot_stack_release(struct snapshot_stack *st);
 
 #endif

@@ -16,6 +16,7 @@
 #include "bpf/kernel.h"
 #include "probe/prober.h"
 #include "sym/object.h"
+#include "python/code_store.h"
 #include "sym/perf_map.h"
 #include "target/process.h"
 #include "unwind/unwinder.h"
@@ -71,12 +72,21 @@ void snapshot_builder_free(struct snapshot_builder *b)
 	free(b);
 }
 
+void snapshot_stack_release(struct snapshot_stack *st)
+{
+	perf_map_unref(st->perf_map);
+	for (size_t i = 0; i < st->ref_count; i++)
+		python_code_unref(st->refs[i].code);
+	st->perf_map = NULL;
+	st->ref_count = 0;
+}
+
 void snapshot_free(struct snapshot *s)
 {
 	if (!s)
 		return;
 	for (size_t i = 0; i < s->stack_count; i++)
-		perf_map_unref(s->stacks[i].perf_map);
+		snapshot_stack_release(&s->stacks[i]);
 	arena_free(s->arena);
 }
 
@@ -88,6 +98,7 @@ static void fill_loss(struct snapshot *s, const uint64_t counters[COUNTERS])
 	s->loss.live_map_full_bytes = counters[COUNT_TABLE_FULL_BYTES];
 	s->loss.stacks = counters[COUNT_STACK_LOST];
 	s->loss.ring_full = counters[COUNT_RING_FULL];
+	s->loss.python_codes = counters[COUNT_CODE_LOST];
 	s->loss.missed_frees = counters[COUNT_MISSED_FREE];
 }
 
@@ -186,19 +197,32 @@ static void fill_process(struct snapshot_builder *b, struct arena *a,
 		out->mmap_live_blocks = account->mmap_blocks;
 		out->growth_bytes_per_s = history_slope(&account->history);
 	}
+	out->python_live_bytes = subject->python ? 0 : UNKNOWN_BYTES;
+	if (subject->python && account) {
+		out->python_live_bytes = (int64_t)account->python_bytes;
+		out->python_live_blocks = account->python_blocks;
+	}
 	if (!subject->exited)
 		procfs_rss(p->pid, &rss);
 	out->rss_bytes = rss.rss_bytes;
 	out->file_and_shared_bytes = rss.file_bytes + rss.shmem_bytes;
 	out->allocator_free_bytes = UNKNOWN_BYTES;
 	out->untracked_bytes = (int64_t)(rss.rss_bytes - out->file_and_shared_bytes) -
-			       (int64_t)(out->live_bytes + out->mmap_live_bytes);
+			       (int64_t)snapshot_process_held(out);
+}
+
+uint64_t snapshot_process_held(const struct snapshot_process *p)
+{
+	uint64_t python =
+		p->python_live_bytes == UNKNOWN_BYTES ? 0 : (uint64_t)p->python_live_bytes;
+
+	return p->live_bytes + p->mmap_live_bytes + python;
 }
 
 static int compare_processes(const void *a, const void *b)
 {
 	const struct snapshot_process *x = a, *y = b;
-	uint64_t lx = x->live_bytes + x->mmap_live_bytes, ly = y->live_bytes + y->mmap_live_bytes;
+	uint64_t lx = snapshot_process_held(x), ly = snapshot_process_held(y);
 
 	return lx != ly ? (lx < ly) - (lx > ly) : (x->pid > y->pid) - (x->pid < y->pid);
 }
@@ -213,8 +237,9 @@ static int fill_processes(struct snapshot_builder *b, struct snapshot *s,
 		struct snapshot_process *p = &s->processes[s->process_count++];
 
 		fill_process(b, s->arena, &subjects[i], p);
-		s->total_live_bytes += p->live_bytes + p->mmap_live_bytes;
-		s->total_live_blocks += p->live_blocks + p->mmap_live_blocks;
+		s->total_live_bytes += snapshot_process_held(p);
+		s->total_live_blocks +=
+			p->live_blocks + p->mmap_live_blocks + p->python_live_blocks;
 		s->process_count_covered += !subjects[i].exited;
 	}
 	qsort(s->processes, s->process_count, sizeof(*s->processes), compare_processes);
@@ -257,6 +282,18 @@ static void cover_subject(struct snapshot_builder *b, struct snapshot *s,
 	}
 }
 
+static void cover_python(struct snapshot *s, const struct snapshot_subject *subject)
+{
+	struct coverage_python *c = &s->pythons[s->python_count];
+
+	if (!subject->python)
+		return;
+	*c = *subject->python;
+	c->pid = subject->process->pid;
+	c->version = arena_strdup(s->arena, subject->python->version);
+	s->python_count++;
+}
+
 static int fill_coverage(struct snapshot_builder *b, struct snapshot *s,
 			 const struct snapshot_subject *subjects, size_t count)
 {
@@ -265,9 +302,11 @@ static int fill_coverage(struct snapshot_builder *b, struct snapshot *s,
 	for (size_t i = 0; i < count; i++)
 		room += attachments_count(subjects[i].attachments);
 	s->allocators = arena_alloc(s->arena, room + 1, sizeof(*s->allocators));
-	if (!s->allocators)
+	s->pythons = arena_alloc(s->arena, count + 1, sizeof(*s->pythons));
+	if (!s->allocators || !s->pythons)
 		return -1;
 	for (size_t i = 0; i < count; i++) {
+		cover_python(s, &subjects[i]);
 		if (!subjects[i].exited)
 			cover_subject(b, s, &subjects[i]);
 	}

@@ -20,6 +20,7 @@ struct snapshot_subject {
 	const struct process *process;
 	const struct attachments *attachments;
 	uint32_t slot;
+	const struct coverage_python *python; /* NULL: it runs no Python; pid is filled in here */
 	bool exited;
 };
 

@@ -7,6 +7,7 @@
 
 #include "account/snapshot.h"
 #include "base/arena.h"
+#include "python/code_store.h"
 #include "sym/object.h"
 #include "sym/perf_map.h"
 #include "sym/symbolizer.h"
@@ -28,6 +29,15 @@ static void name_jit(struct arena *a, struct perf_map *map, const struct frame_r
 	out->func_offset = ref->address - 1 - start;
 }
 
+static void name_python(struct arena *a, const struct frame_ref *ref, struct frame *out)
+{
+	out->lang = FRAME_PYTHON;
+	out->function = arena_strdup(a, python_code_function(ref->code));
+	out->file = arena_strdup(a, python_code_file(ref->code));
+	out->module = out->file;
+	out->line = python_code_line(ref->code, ref->unit);
+}
+
 /* Frames of one address, innermost first; returns how many. */
 static size_t name_frame(struct arena *a, struct symbolizer *sym, struct perf_map *map,
 			 const struct frame_ref *ref, struct frame *out)
@@ -35,7 +45,9 @@ static size_t name_frame(struct arena *a, struct symbolizer *sym, struct perf_ma
 	size_t n = 1;
 
 	memset(out, 0, INLINE_MAX * sizeof(*out));
-	if (ref->object)
+	if (ref->code)
+		name_python(a, ref, out);
+	else if (ref->object)
 		n = symbolizer_resolve(sym, ref->object, ref->vaddr - 1, out, INLINE_MAX);
 	else
 		name_jit(a, map, ref, out);

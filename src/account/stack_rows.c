@@ -10,6 +10,7 @@
 #include "account/ledger.h"
 #include "account/snapshot.h"
 #include "base/arena.h"
+#include "python/code_store.h"
 #include "sym/addr_space.h"
 #include "sym/perf_map.h"
 #include "unwind/unwinder.h"
@@ -175,7 +176,9 @@ static int copy_frames(const struct ledger *l, struct arena *a, const struct led
 	for (size_t i = 0; i < s->frame_count; i++) {
 		refs[i] = s->frames[i];
 		refs[i].name = arena_strdup(a, refs[i].name);
-		unnamed |= !refs[i].object;
+		if (refs[i].code)
+			python_code_ref(refs[i].code);
+		unnamed |= !refs[i].object && !refs[i].code;
 	}
 	out->refs = refs;
 	out->ref_count = s->frame_count;
@@ -186,7 +189,11 @@ static int copy_frames(const struct ledger *l, struct arena *a, const struct led
 
 static const char *why_cut(const struct ledger_stack *s)
 {
-	return s ? unwind_result_text(s->result) : "the stack could not be recorded";
+	if (!s)
+		return "the stack could not be recorded";
+	if (s->python_cut && s->result == UNWIND_COMPLETE)
+		return "more Python frames than are taken";
+	return unwind_result_text(s->result);
 }
 
 static int publish(const struct rows *r, const struct ledger *l, struct snapshot *s, size_t top,

@@ -133,6 +133,7 @@ static int dispatch(void *arg, void *data, size_t size)
 	static const size_t smallest[] = {
 		[EVENT_STACK] = offsetof(struct event_stack, frames),
 		[EVENT_MAPPING] = sizeof(struct event_mapping),
+		[EVENT_CODE] = sizeof(struct event_code),
 	};
 	struct kernel *k = arg;
 	const struct event *e = data;
@@ -292,6 +293,17 @@ int kernel_map_fd(const struct kernel *k, enum kernel_map which)
 	}
 }
 
+int kernel_python_set(struct kernel *k, uint32_t slot, const struct python_walk *walk)
+{
+	struct python_walk w = *walk;
+
+	w.serial = __atomic_fetch_add(&k->skel->data->next_python_serial, 1, __ATOMIC_SEQ_CST);
+	if (bpf_map_update_elem(bpf_map__fd(k->skel->maps.python_walks), &slot, &w, BPF_ANY))
+		return -errno;
+	k->skel->bss->want_python = true;
+	return 0;
+}
+
 int kernel_event_fd(const struct kernel *k)
 {
 	return ring_buffer__epoll_fd(k->ring);
@@ -360,6 +372,7 @@ void kernel_process_remove(struct kernel *k, pid_t tgid, uint32_t slot)
 
 void kernel_slot_release(struct kernel *k, uint32_t slot)
 {
+	bpf_map_delete_elem(bpf_map__fd(k->skel->maps.python_walks), &slot);
 	bpf_map_update_elem(bpf_map__fd(k->skel->maps.free_slots), NULL, &slot, BPF_ANY);
 }
 

@@ -15,6 +15,7 @@
 #include "events.h"
 #include "live_table.h"
 #include "probe/method.h"
+#include "python_walk.h"
 
 struct kernel;
 
@@ -58,6 +59,10 @@ enum kernel_map {
 	MAP_UNWIND_CODE,
 };
 int kernel_map_fd(const struct kernel *k, enum kernel_map which);
+
+/* The process of @slot runs CPython: its Python frames are taken too, until the slot is
+ * released. Children get it by fork. 0 or negative errno. */
+int kernel_python_set(struct kernel *k, uint32_t slot, const struct python_walk *walk);
 
 /* Readable when events wait. */
 int kernel_event_fd(const struct kernel *k);

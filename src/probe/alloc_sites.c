@@ -44,6 +44,7 @@ enum mark {
 	MARK_JEMALLOC,
 	MARK_GLIBC,
 	MARK_MUSL,
+	MARK_PYTHON,
 	MARK_RTLD, /* the dynamic linker of glibc, whose malloc serves only itself */
 	MARK_COUNT
 };
@@ -80,6 +81,7 @@ static const struct {
 	{"__libc_malloc_impl", MARK_MUSL}, /* static, 1.2.2 and later */
 	{"__malloc_donate", MARK_MUSL},	   /* static, 1.1.20 and later */
 	{"__dls3", MARK_MUSL},		   /* shared */
+	{"Py_GetVersion", MARK_PYTHON},
 	{"_rtld_global", MARK_RTLD},
 };
 
@@ -457,21 +459,51 @@ static void drop_cxx_wrappers(struct scan *s, const char *allocator)
 	s->site_count = kept;
 }
 
-int alloc_sites_scan(int fd, const char *extra_prefix, struct alloc_sites *out)
+/* Opens s->fd; s->elf is to be ended in any case. */
+static int scan_open(struct scan *s)
 {
-	struct scan s = {.fd = fd, .extra_prefix = extra_prefix, .symbols_left = SYMBOLS_MAX};
-	int err = check_header(fd);
+	int err = check_header(s->fd);
 
 	if (err)
 		return err;
 	if (elf_version(EV_CURRENT) == EV_NONE)
 		return -ENOTSUP;
-	s.elf = elf_begin(fd, ELF_C_READ, NULL);
-	if (!s.elf || elf_kind(s.elf) != ELF_K_ELF) {
-		err = -EINVAL;
-		goto out;
+	s->elf = elf_begin(s->fd, ELF_C_READ, NULL);
+	if (!s->elf || elf_kind(s->elf) != ELF_K_ELF)
+		return -EINVAL;
+	return read_segments(s);
+}
+
+int alloc_sites_at(int fd, const char *allocator, const struct alloc_place *places, size_t count,
+		   struct alloc_sites *out)
+{
+	struct scan s = {.fd = fd};
+	int err = scan_open(&s);
+
+	for (size_t i = 0; i < count && !err; i++) {
+		const struct segment *seg = find_segment(&s, places[i].vaddr);
+		GElf_Sym sym = {.st_value = places[i].vaddr};
+
+		err = seg ? add_site(&s, places[i].func, places[i].func->name, &sym, seg) : -ERANGE;
 	}
-	err = read_segments(&s);
+	if (!err)
+		err = read_codes(&s);
+	if (!err) {
+		*out = (struct alloc_sites){
+			.items = s.sites, .count = s.site_count, .allocator = allocator};
+		s.sites = NULL;
+		s.site_count = 0;
+	}
+	free_sites(s.sites, s.site_count);
+	elf_end(s.elf);
+	return err;
+}
+
+int alloc_sites_scan(int fd, const char *extra_prefix, struct alloc_sites *out)
+{
+	struct scan s = {.fd = fd, .extra_prefix = extra_prefix, .symbols_left = SYMBOLS_MAX};
+	int err = scan_open(&s);
+
 	if (!err)
 		err = read_symbols(&s);
 	if (err)
@@ -486,6 +518,7 @@ int alloc_sites_scan(int fd, const char *extra_prefix, struct alloc_sites *out)
 	drop_cxx_wrappers(&s, out->allocator);
 	out->items = s.sites;
 	out->count = s.site_count;
+	out->has_python = s.marks[MARK_PYTHON];
 	out->dl_debug_offset = s.dl_debug_offset;
 	s.sites = NULL;
 	s.site_count = 0;

@@ -49,6 +49,7 @@ struct alloc_sites {
 	const char *allocator; /* "glibc", "musl", "jemalloc", "tcmalloc", "mimalloc", "custom",
 				  or NULL if no malloc-like function was found; static storage */
 	bool has_malloc;       /* defines malloc/free themselves, not only operator new or mmap */
+	bool has_python;	  /* it is or holds a CPython interpreter */
 	uint64_t dl_debug_offset; /* file offset of _dl_debug_state, 0 if none */
 };
 
@@ -61,6 +62,14 @@ struct alloc_sites {
  * object, -EINVAL for what is no ELF file, or another negative errno.
  */
 int alloc_sites_scan(int fd, const char *extra_prefix, struct alloc_sites *out);
+/* A function that has no symbol, but is known to be at @vaddr. */
+struct alloc_place {
+	const struct alloc_func *func;
+	uint64_t vaddr;
+};
+/* The sites of such functions, in their order. @allocator has static storage. */
+int alloc_sites_at(int fd, const char *allocator, const struct alloc_place *places, size_t count,
+		   struct alloc_sites *out);
 void alloc_sites_release(struct alloc_sites *s);
 
 #endif

@@ -27,15 +27,16 @@ struct probe_links {
 
 static bool is_free(const struct probe_spec *spec)
 {
-	return spec->op == OP_FREE;
+	return spec->op == OP_FREE || spec->op == OP_CODE_FREE;
 }
 
 static void plan_site(struct probe_point *point, const struct alloc_site *site, bool multi_nop)
 {
 	struct probe_spec spec = site->func->spec;
-	enum plan_kind kind = is_free(&spec)	     ? PLAN_FREE_NULL
-			      : spec.op == OP_UNWIND ? PLAN_ENTRY
-						     : PLAN_RETURN;
+	/* What a NULL test of another argument says is not ours to use. */
+	enum plan_kind kind = is_free(&spec) && !spec.ptr_arg		? PLAN_FREE_NULL
+			      : is_free(&spec) || spec.op == OP_UNWIND ? PLAN_ENTRY
+									: PLAN_RETURN;
 	struct plan plan = plan_probe_args(site->code, site->code_len, site->vaddr, kind, multi_nop,
 					   alloc_func_args(site->func));
 
@@ -64,7 +65,9 @@ static enum site_turn turn_of(const struct alloc_site *site)
 {
 	enum probe_op op = (enum probe_op)site->func->spec.op;
 
-	return op == OP_FREE || op == OP_REALLOC || op == OP_UNWIND ? TAKES_BACK : GIVES_OUT;
+	return op == OP_FREE || op == OP_REALLOC || op == OP_UNWIND || op == OP_CODE_FREE
+		       ? TAKES_BACK
+		       : GIVES_OUT;
 }
 
 static void add_sites(struct probe_plan *p, const struct alloc_sites *sites, bool multi_nop,

@@ -25,6 +25,8 @@ struct prober {
 	struct prober_options options;
 	struct object_probes **known; /* by pointer, never moved */
 	size_t known_count, known_capacity;
+	struct object_probes **placed; /* of functions without symbols; likewise */
+	size_t placed_count, placed_capacity;
 };
 
 struct attachment {
@@ -61,17 +63,23 @@ struct prober *prober_new(struct kernel *k, struct object_table *objects,
 	return p;
 }
 
+static void probes_free(struct object_probes **probes, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		probe_plan_free(probes[i]->plan);
+		alloc_sites_release(&probes[i]->sites);
+		free(probes[i]);
+	}
+	free(probes);
+}
+
 void prober_free(struct prober *p)
 {
 	if (!p)
 		return;
 	closer_free(p->closer);
-	for (size_t i = 0; i < p->known_count; i++) {
-		probe_plan_free(p->known[i]->plan);
-		alloc_sites_release(&p->known[i]->sites);
-		free(p->known[i]);
-	}
-	free(p->known);
+	probes_free(p->known, p->known_count);
+	probes_free(p->placed, p->placed_count);
 	free(p);
 }
 
@@ -177,7 +185,7 @@ static int probes_get(struct prober *p, struct object *object, const struct obje
 static bool has_object(const struct attachments *a, const struct object *o)
 {
 	for (size_t i = 0; i < a->count; i++) {
-		if (a->items[i].probes->object == o)
+		if (a->items[i].probes->object == o && !a->items[i].probes->placed)
 			return true;
 	}
 	return false;
@@ -361,6 +369,60 @@ int prober_add_path(struct prober *p, struct attachments *a, const char *path)
 	return err < 0 ? err : err ? 0 : -ENOENT;
 }
 
+static bool is_same_place(const struct object_probes *o, const struct object *object,
+			  const struct alloc_place *places, size_t count)
+{
+	if (o->object != object || o->sites.count != count)
+		return false;
+	for (size_t i = 0; i < count; i++) {
+		if (o->sites.items[i].vaddr != places[i].vaddr ||
+		    o->sites.items[i].func != places[i].func)
+			return false;
+	}
+	return true;
+}
+
+static int placed_new(struct object *object, const char *allocator,
+		      const struct alloc_place *places, size_t count, struct object_probes **out)
+{
+	struct object_probes *o = calloc(1, sizeof(*o));
+	int err;
+
+	if (!o)
+		return -ENOMEM;
+	o->object = object;
+	o->placed = true;
+	err = alloc_sites_at(object_fd(object), allocator, places, count, &o->sites);
+	if (!err)
+		o->plan = probe_plan_new(&o->sites, false);
+	if (o->plan) {
+		*out = o;
+		return 0;
+	}
+	alloc_sites_release(&o->sites);
+	free(o);
+	return err ? err : -ENOMEM;
+}
+
+int prober_add_places(struct prober *p, struct attachments *a, struct object *object,
+		      const char *allocator, const struct alloc_place *places, size_t count)
+{
+	struct object_probes *o;
+	int err;
+
+	for (size_t i = 0; i < p->placed_count; i++) {
+		if (is_same_place(p->placed[i], object, places, count))
+			return attach(p, a, p->placed[i]);
+	}
+	err = grow((void **)&p->placed, &p->placed_capacity, p->placed_count, sizeof(*p->placed));
+	if (!err)
+		err = placed_new(object, allocator, places, count, &o);
+	if (err)
+		return err;
+	p->placed[p->placed_count++] = o;
+	return attach(p, a, o);
+}
+
 size_t attachments_count(const struct attachments *a)
 {
 	return a->count;
@@ -375,6 +437,15 @@ bool attachments_have_allocator(const struct attachments *a)
 {
 	for (size_t i = 0; i < a->count; i++) {
 		if (a->items[i].probes->sites.has_malloc)
+			return true;
+	}
+	return false;
+}
+
+bool attachments_have_python(const struct attachments *a)
+{
+	for (size_t i = 0; i < a->count; i++) {
+		if (a->items[i].probes->sites.has_python)
 			return true;
 	}
 	return false;

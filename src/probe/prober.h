@@ -29,6 +29,7 @@ struct object_probes {
 	struct object *object;
 	struct alloc_sites sites;
 	struct probe_plan *plan; /* NULL: nothing to probe */
+	bool placed;		 /* by prober_add_places(), besides what has symbols */
 };
 
 /* @k and @objects are borrowed. @k may be NULL: then plans are made, not attached. */
@@ -54,10 +55,17 @@ int prober_copy(struct prober *p, const struct attachments *from, struct attachm
  * it holds no allocator. */
 int prober_add_path(struct prober *p, struct attachments *a, const char *path);
 
+/* Probes functions of @object that were found by other means than their names. 0 or
+ * negative errno; then nothing is attached. */
+int prober_add_places(struct prober *p, struct attachments *a, struct object *object,
+		      const char *allocator, const struct alloc_place *places, size_t count);
+
 size_t attachments_count(const struct attachments *a);
 const struct object_probes *attachments_at(const struct attachments *a, size_t i);
 /* Whether any of it gives out heap memory. */
 bool attachments_have_allocator(const struct attachments *a);
+/* Whether a CPython interpreter is among it, perhaps. */
+bool attachments_have_python(const struct attachments *a);
 /* Whether functions that may throw can have return probes whatever the method. */
 bool attachments_guarded(const struct attachments *a);
 /* Whether the dynamic linker will tell of libraries that come. */

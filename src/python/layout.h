@@ -8,6 +8,7 @@
 #ifndef LEAKTOP_PYTHON_LAYOUT_H
 #define LEAKTOP_PYTHON_LAYOUT_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include "python_walk.h"
@@ -20,11 +21,12 @@ struct python_layout {
 	/* _PyRuntime */
 	uint32_t runtime_interpreters_head; /* PyInterpreterState *, first of the list */
 	uint32_t runtime_gilstate_current;  /* to 3.11: tstate_current; else UINT32_MAX */
-	uint32_t runtime_gilstate_key;	    /* Py_tss_t autoTSSkey (int is_initialized, key); else UINT32_MAX */
+	uint32_t runtime_gilstate_key;	    /* Py_tss_t autoTSSkey (int is_initialized, key); else
+					       UINT32_MAX */
 	uint32_t runtime_ref_tracer;	    /* 3.13 on: ref_tracer.tracer_func; else UINT32_MAX */
 	/* PyInterpreterState */
 	uint32_t interp_next, interp_threads_head, interp_id;
-	uint32_t interp_gc; /* struct _gc_runtime_state; to 3.8 it is in _PyRuntime: UINT32_MAX */
+	uint32_t interp_gc;  /* struct _gc_runtime_state; to 3.8 it is in _PyRuntime: UINT32_MAX */
 	uint32_t runtime_gc; /* 3.8: UINT32_MAX else */
 	/* PyThreadState */
 	uint32_t thread_next;

@@ -72,6 +72,21 @@ static void put_allocator(struct json_writer *w, const struct coverage_allocator
 	json_object_end(w);
 }
 
+static void put_python(struct json_writer *w, const struct coverage_python *c)
+{
+	static const char *const objects[] = {"none", "large-only", "full"};
+
+	json_object_begin(w);
+	json_field_s64(w, "pid", c->pid);
+	json_field_string(w, "version", c->version && c->version[0] ? c->version : NULL);
+	json_field_string(w, "objects", objects[c->objects]);
+	json_field_string(w, "reason", c->reason);
+	json_field_bool(w, "frames", c->frames);
+	json_field_bool(w, "freelists", c->freelists);
+	json_field_bool(w, "redirected", c->redirected);
+	json_object_end(w);
+}
+
 static void field_coverage(struct json_writer *w, const struct snapshot *s)
 {
 	json_key(w, "coverage");
@@ -82,7 +97,11 @@ static void field_coverage(struct json_writer *w, const struct snapshot *s)
 	for (size_t i = 0; i < s->allocator_count; i++)
 		put_allocator(w, &s->allocators[i]);
 	json_array_end(w);
-	field_empty_array(w, "python");
+	json_key(w, "python");
+	json_array_begin(w);
+	for (size_t i = 0; i < s->python_count; i++)
+		put_python(w, &s->pythons[i]);
+	json_array_end(w);
 	json_field_double(w, "stacks_complete_pct", s->stacks_complete_pct);
 	json_object_end(w);
 }
@@ -107,6 +126,7 @@ static void field_loss(struct json_writer *w, const struct snapshot_loss *loss)
 	json_field_u64(w, "stacks", loss->stacks);
 	json_field_u64(w, "ring_full", loss->ring_full);
 	json_field_u64(w, "missed_frees", loss->missed_frees);
+	json_field_u64(w, "python_codes", loss->python_codes);
 	json_key(w, "unwind_errors");
 	json_object_begin(w);
 	for (size_t i = 0; i < loss->unwind_error_count; i++)
@@ -168,7 +188,8 @@ static void put_process(struct json_writer *w, const struct snapshot_process *p)
 	json_field_u64(w, "rss_bytes", p->rss_bytes);
 	json_field_u64(w, "live_bytes", p->live_bytes);
 	json_field_u64(w, "live_blocks", p->live_blocks);
-	json_field_null(w, "python_live_bytes");
+	field_known_bytes(w, "python_live_bytes", p->python_live_bytes);
+	json_field_u64(w, "python_live_blocks", p->python_live_blocks);
 	json_field_u64(w, "mmap_live_bytes", p->mmap_live_bytes);
 	json_field_u64(w, "mmap_live_blocks", p->mmap_live_blocks);
 	field_known_bytes(w, "allocator_free_bytes", p->allocator_free_bytes);

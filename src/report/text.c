@@ -37,6 +37,7 @@ struct text {
 	const struct snapshot *s;
 	bool color;
 	bool verbose;
+	bool pythons; /* some process runs Python */
 };
 
 static void color_on(const struct text *t, const char *code)
@@ -195,6 +196,8 @@ static void put_process(const struct text *t, const struct snapshot_process *p)
 	put_comm(t, p->comm);
 	fprintf(t->out, "%11s", p->exited ? "(exited)" : units_bytes(p->rss_bytes).s);
 	fprintf(t->out, "%11s", units_bytes(p->live_bytes).s);
+	if (t->pythons)
+		fprintf(t->out, "%11s", known_bytes(p->python_live_bytes).s);
 	fprintf(t->out, "%11s", units_bytes(p->mmap_live_bytes).s);
 	fprintf(t->out, "%12s", p->exited ? "-" : known_bytes(p->untracked_bytes).s);
 	put_growth(t, 12, p->growth_bytes_per_s, "");
@@ -206,8 +209,7 @@ static int compare_held(const void *a, const void *b)
 {
 	const struct snapshot_process *p = *(const struct snapshot_process *const *)a;
 	const struct snapshot_process *q = *(const struct snapshot_process *const *)b;
-	uint64_t p_held = p->live_bytes + p->mmap_live_bytes;
-	uint64_t q_held = q->live_bytes + q->mmap_live_bytes;
+	uint64_t p_held = snapshot_process_held(p), q_held = snapshot_process_held(q);
 
 	if (p_held != q_held)
 		return p_held < q_held ? 1 : -1;
@@ -224,6 +226,8 @@ static void put_process_sum(const struct text *t, const struct snapshot_process 
 		return;
 	fprintf(t->out, "  pid %d: RSS %s = live %s", (int)p->pid, units_count(p->rss_bytes).s,
 		units_count(p->live_bytes).s);
+	if (p->python_live_bytes != UNKNOWN_BYTES)
+		fprintf(t->out, " + python %s", units_signed_count(p->python_live_bytes).s);
 	fprintf(t->out, " + mmap %s", units_count(p->mmap_live_bytes).s);
 	fprintf(t->out, " + allocator free %s",
 		free_known ? units_signed_count(p->allocator_free_bytes).s : "unknown");
@@ -239,8 +243,11 @@ static void put_process_header(const struct text *t)
 	for (size_t i = 0; i < t->s->process_count; i++)
 		containers |= t->s->processes[i].container_id != NULL;
 	color_on(t, DIM);
-	fprintf(t->out, "%7s %-15s%11s%11s%11s%12s%12s%s", "PID", "COMM", "RSS", "live", "mmap",
-		"untracked", "growth/s", containers ? "  container" : "");
+	fprintf(t->out, "%7s %-15s%11s%11s", "PID", "COMM", "RSS", "live");
+	if (t->pythons)
+		fprintf(t->out, "%11s", "python");
+	fprintf(t->out, "%11s%12s%12s%s", "mmap", "untracked", "growth/s",
+		containers ? "  container" : "");
 	color_off(t);
 	putc('\n', t->out);
 }
@@ -459,6 +466,8 @@ static void put_losses(const struct text *t)
 		 " not recorded: counted, but without frames");
 	put_loss(t, "ring buffer full ", loss->ring_full, "time",
 		 ": nothing lost, delivered later");
+	put_loss(t, "names of ", loss->python_codes, "Python function",
+		 " not recorded: frames without a name");
 	put_loss(t, "", loss->missed_frees, "free",
 		 " not seen: noticed when the address was used again, so not shown");
 }
@@ -491,6 +500,40 @@ static void put_cuts(const struct text *t)
 	}
 }
 
+static const char *const python_objects[] = {"native stacks only", "objects above 512 bytes only",
+						"all objects"};
+
+static void put_python(const struct text *t, const struct coverage_python *c)
+{
+	fprintf(t->out, "  pid %d: CPython ", (int)c->pid);
+	put_name(t, c->version && c->version[0] ? c->version : "(version unknown)");
+	fprintf(t->out, ", %s", python_objects[c->objects]);
+	if (c->reason) {
+		fputs(": ", t->out);
+		put_name(t, c->reason);
+	}
+	putc('\n', t->out);
+}
+
+/* What is not seen is said always, the rest on demand. */
+static void put_pythons(const struct text *t)
+{
+	bool freelists = false;
+
+	for (size_t i = 0; i < t->s->python_count; i++) {
+		const struct coverage_python *c = &t->s->pythons[i];
+
+		if (t->verbose || c->objects != PYTHON_OBJECTS_FULL)
+			put_python(t, c);
+		freelists |= c->freelists && c->objects == PYTHON_OBJECTS_FULL;
+	}
+	if (freelists)
+		fputs("  note: headers of dict, list, tuple, float and frames can carry the line of an "
+		      "earlier user\n  (CPython keeps freed ones in freelists); buffers, strings "
+		      "and instances are exact\n",
+		      t->out);
+}
+
 static void put_coverage(const struct text *t)
 {
 	const struct snapshot *s = t->s;
@@ -521,7 +564,7 @@ static void put_overhead(const struct text *t)
 
 static int render(FILE *out, const struct snapshot *s, const struct report_options *options)
 {
-	struct text t = {.out = out, .s = s};
+	struct text t = {.out = out, .s = s, .pythons = s->python_count > 0};
 	int err;
 
 	if (options) {
@@ -537,6 +580,7 @@ static int render(FILE *out, const struct snapshot *s, const struct report_optio
 	else
 		put_stacks(&t);
 	put_losses(&t);
+	put_pythons(&t);
 	if (t.verbose) {
 		put_coverage(&t);
 		put_overhead(&t);

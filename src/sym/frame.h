@@ -7,9 +7,13 @@
 #include <stdint.h>
 
 struct object;
+struct python_code;
 
 /* Kept after its process is gone. */
 struct frame_ref {
+	struct python_code *code; /* a Python frame: its function, a reference; else NULL */
+	uint32_t unit;		  /* and in it the instruction (python_walk.h) */
+
 	const struct object *object; /* NULL: no ELF file */
 	const char *name;	     /* of what is there if there is no object */
 	uint64_t address;	     /* return address in the process; 0: not known */

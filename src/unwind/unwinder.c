@@ -260,6 +260,25 @@ int unwinder_locate(struct unwinder *u, uint64_t frame, const struct object **ob
 	return err;
 }
 
+int unwinder_frame(struct unwinder *u, const struct object *object, uint64_t vaddr,
+		   uint64_t *frame)
+{
+	const struct table *t;
+	uint64_t bias;
+	int err = object_bias(object, &bias);
+
+	if (err)
+		return err;
+	if (vaddr < bias || (vaddr - bias) >> 32)
+		return -ERANGE;
+	lock(u);
+	t = table_of(u, object);
+	if (t)
+		*frame = UNWIND_FRAME_IN_TABLE | (uint64_t)t->id << 32 | (vaddr - bias);
+	unlock(u);
+	return t ? 0 : -ENOSPC;
+}
+
 void unwinder_prefetch(struct unwinder *u, const struct addr_space *as)
 {
 	struct addr_location where;

@@ -30,6 +30,10 @@ void unwinder_forget(struct unwinder *u, uint32_t slot);
 int unwinder_locate(struct unwinder *u, uint64_t frame, const struct object **object,
 		    uint64_t *vaddr);
 
+/* The other way: how frames name @vaddr of @object. */
+int unwinder_frame(struct unwinder *u, const struct object *object, uint64_t vaddr,
+		   uint64_t *frame);
+
 /* Asks for the table that @frame lies in, where a stack had to end. */
 void unwinder_want(struct unwinder *u, uint64_t frame);
 /* Asks for the tables of all that @as maps, before a stack enters them; not when half

@@ -1,0 +1,411 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Walks the Python frames of the current thread, and tells the loader what the code
+ * objects in them are called.
+ *
+ * A stack is recognised by the addresses of code objects and instructions alone, so
+ * that a frame costs no look at its code object. Code objects die, and others take
+ * their place: a probe on their destructor counts the deaths at each address (its
+ * epoch), which is hashed too. Names and line table are copied when a stack is new,
+ * while the code runs and therefore lives.
+ *
+ * Frames are read through a window as the native stack is: those of functions that
+ * called each other lie side by side in the thread's data stack, callers below.
+ */
+#ifndef LEAKTOP_PYTHON_BPF_H
+#define LEAKTOP_PYTHON_BPF_H
+
+#include "maps.bpf.h"
+#include "process.bpf.h"
+#include "python_walk.h"
+
+#define PYTHON_EPOCH_BITS 16
+#define PYTHON_STEPS_MAX (2 * PYTHON_FRAMES_MAX) /* frames, and entry frames between them */
+#define PYTHON_WINDOW_BELOW 896			 /* bytes of a window below the frame read */
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1 << PYTHON_EPOCH_BITS);
+	__type(key, __u32);
+	__type(value, __u32);
+} python_epochs SEC(".maps");
+
+struct python_code_key {
+	__u64 code;
+	__u32 slot;
+	__u32 serial; /* struct python_walk */
+};
+
+/* Code objects that the loader knows, and in which epoch. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 32768);
+	__type(key, struct python_code_key);
+	__type(value, __u32);
+} python_codes SEC(".maps");
+
+static __always_inline __u32 *python_epoch(__u32 slot, __u64 code)
+{
+	__u64 h = ((code >> 4) + ((__u64)slot << 44)) * 0x9e3779b97f4a7c15ull;
+	__u32 at = h >> (64 - PYTHON_EPOCH_BITS);
+
+	return bpf_map_lookup_elem(&python_epochs, &at);
+}
+
+static __always_inline bool python_word(struct python_state *py, __u64 address, __u64 *out)
+{
+	__u64 at = address - py->window_start;
+
+	if (at > sizeof(py->window) - 8 || at & 7) {
+		py->window_start = address - PYTHON_WINDOW_BELOW;
+		if (bpf_probe_read_user(py->window, sizeof(py->window),
+					(void *)py->window_start)) {
+			py->window_start = UNWIND_NO_WINDOW;
+			return !bpf_probe_read_user(out, sizeof(*out), (void *)address);
+		}
+		at = PYTHON_WINDOW_BELOW;
+	}
+	*out = py->window[at >> 3 & (UNWIND_WINDOW_WORDS - 1)];
+	return true;
+}
+
+static __always_inline bool python_byte(struct python_state *py, __u64 address, __u32 *out)
+{
+	__u64 word;
+
+	if (!python_word(py, address & ~7ull, &word))
+		return false;
+	*out = word >> 8 * (address & 7) & 0xff;
+	return true;
+}
+
+static __always_inline bool user_word(__u64 address, __u64 *out)
+{
+	return !bpf_probe_read_user(out, sizeof(*out), (void *)address);
+}
+
+static __always_inline bool slot_read(const struct python_slot *slot, __u64 fs_base, __u64 *out)
+{
+	__u64 at = slot->address ? slot->address : fs_base;
+
+	if (!slot->hops)
+		return false;
+	for (__u32 i = 0; i < PYTHON_HOPS_MAX; i++) {
+		if (i < slot->hops && !user_word(at + (__s64)slot->hop[i], &at))
+			return false;
+	}
+	*out = at;
+	return at != 0;
+}
+
+/* The thread state of this thread: the one that runs Python code (a thread may have
+ * several, of subinterpreters), or its own where none does. */
+static __always_inline __u64 python_thread(const struct python_walk *w)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+#if defined(__TARGET_ARCH_x86)
+	__u64 fs_base = BPF_CORE_READ(task, thread.fsbase);
+#else
+	__u64 fs_base = 0;
+#endif
+	__u64 state, id;
+
+	if (slot_read(&w->current, fs_base, &state) && user_word(state + w->thread_id, &id) &&
+	    id == fs_base)
+		return state;
+	if (slot_read(&w->attached, fs_base, &state) && user_word(state + w->thread_id, &id) &&
+	    id == fs_base)
+		return state;
+	return 0;
+}
+
+/* Where the current thread's innermost frame is. */
+__noinline int python_begin(struct python_state *py, const struct python_walk *w)
+{
+	__u64 state;
+
+	if (!py || !w)
+		return 0;
+	py->count = py->segments = py->cut = 0;
+	py->frame = py->cframe = 0;
+	py->window_start = UNWIND_NO_WINDOW;
+	state = python_thread(w);
+	if (!state || !user_word(state + w->thread_frame, &py->frame))
+		return 0;
+	if (w->cframe_frame != PYTHON_NONE) {
+		py->cframe = py->frame;
+		return user_word(py->cframe + w->cframe_frame, &py->frame);
+	}
+	if (w->thread_cframe != PYTHON_NONE)
+		user_word(state + w->thread_cframe, &py->cframe);
+	return 1;
+}
+
+static __always_inline __u32 python_unit(const struct python_walk *w, __u64 code, __u64 instr)
+{
+	__s64 unit;
+
+	if (w->instr_kind == PYTHON_INSTR_POINTER)
+		unit = (__s64)(instr - code - w->code_instructions) >> 1;
+	else if (w->instr_kind == PYTHON_LASTI_UNITS)
+		unit = (__s32)instr;
+	else
+		unit = (__s32)instr >> 1;
+	if (unit < 0)
+		return PYTHON_UNIT_START;
+	return unit < PYTHON_UNIT_UNKNOWN ? unit : PYTHON_UNIT_UNKNOWN;
+}
+
+static __always_inline void python_segment_end(struct python_state *py, __u64 anchor)
+{
+	__u32 n = py->segments;
+
+	if (n >= PYTHON_FRAMES_MAX || (n && py->segment[(n - 1) & 63].end == py->count))
+		return;
+	py->segment[n & (PYTHON_FRAMES_MAX - 1)].anchor = anchor;
+	py->segment[n & (PYTHON_FRAMES_MAX - 1)].end = py->count;
+	py->segments = n + 1;
+}
+
+/* After a frame, to 3.11: does the evaluation loop that runs it end here? */
+static __always_inline bool python_entry(struct python_state *py, const struct python_walk *w,
+					 __u64 frame)
+{
+	__u32 entry = 1;
+
+	if (w->frame_entry != PYTHON_NONE && !python_byte(py, frame + w->frame_entry, &entry))
+		return false;
+	if (!entry)
+		return true;
+	python_segment_end(py, py->cframe);
+	if (py->cframe && w->cframe_previous != PYTHON_NONE)
+		return user_word(py->cframe + w->cframe_previous, &py->cframe);
+	return true;
+}
+
+/* Takes down one frame and goes on to its caller; 0 at the end. */
+__noinline int python_step(struct python_state *py, const struct python_walk *w)
+{
+	__u64 frame, code, instr, back;
+	__u32 owner = 0;
+
+	if (!py || !w || !py->frame || py->frame & 7)
+		return 0;
+	frame = py->frame;
+	if (w->owner_entry != 0xff && !python_byte(py, frame + w->frame_owner, &owner))
+		return 0;
+	if (!python_word(py, frame + w->frame_back, &back))
+		return 0;
+	py->frame = back;
+	if (owner >= w->owner_entry) {
+		python_segment_end(py, frame);
+		return 1;
+	}
+	if (py->count >= PYTHON_FRAMES_MAX) {
+		py->cut = 1;
+		return 0;
+	}
+	if (!python_word(py, frame + w->frame_code, &code) ||
+	    !python_word(py, frame + w->frame_instr, &instr))
+		return 0;
+	code &= ~w->code_mask;
+	if (!code || code >> 47 || code & 15)
+		return 0;
+	py->frames[py->count & (PYTHON_FRAMES_MAX - 1)] =
+		python_frame(code, python_unit(w, code, instr));
+	py->count++;
+	return w->owner_entry != 0xff || python_entry(py, w, frame);
+}
+
+/* All of them, in py->frames, in segments. */
+static __always_inline void python_collect(struct python_state *py, __u32 slot)
+{
+	struct python_walk *w;
+
+	py->count = py->segments = py->next = py->segment_next = 0;
+	if (!want_python)
+		return;
+	w = bpf_map_lookup_elem(&python_walks, &slot);
+	if (!w)
+		return;
+	py->eval_start = w->eval_start;
+	py->eval_end = w->eval_end;
+	if (!python_begin(py, w))
+		return;
+	for (__u32 i = 0; i < PYTHON_STEPS_MAX; i++) {
+		if (!python_step(py, w))
+			break;
+	}
+	/* What was not closed is of a loop whose place is not known. */
+	if (py->count)
+		python_segment_end(py, 0);
+}
+
+/* Whether the native frame between @sp and @caller_sp is the evaluation loop that runs
+ * the next segment. */
+static __always_inline bool python_is_eval(const struct python_state *py, __u64 frame, __u64 sp,
+					   __u64 caller_sp)
+{
+	__u64 anchor = py->segment[py->segment_next & (PYTHON_FRAMES_MAX - 1)].anchor;
+
+	if (py->segment_next >= py->segments)
+		return false;
+	if (anchor)
+		return anchor >= sp && anchor < caller_sp;
+	return frame >= py->eval_start && frame < py->eval_end;
+}
+
+/* Puts the next segment, or all that is left, behind the frames of @s. */
+__noinline int python_emit(struct python_state *py, struct event_stack *s, int all)
+{
+	__u32 end, at, n;
+
+	if (!py || !s)
+		return 0;
+	end = all ? py->count : py->segment[py->segment_next & (PYTHON_FRAMES_MAX - 1)].end;
+	n = s->frame_count;
+	py->segment_next++;
+	at = py->next;
+	for (__u32 i = 0; i < PYTHON_FRAMES_MAX; i++) {
+		__u32 *epoch;
+		__u64 frame;
+
+		/* Or clang counts with pointers, whose bounds the verifier loses. */
+		barrier_var(at);
+		barrier_var(n);
+		if (at >= end || at >= PYTHON_FRAMES_MAX || n >= STACK_FRAMES_MAX)
+			break;
+		frame = py->frames[at];
+		s->frames[n] = frame;
+		s->hash = hash_step(s->hash, frame);
+		epoch = python_epoch(py->slot, python_frame_code(frame));
+		if (epoch && *epoch)
+			s->hash = hash_step(s->hash, *epoch);
+		at++;
+		n++;
+	}
+	py->next = at;
+	s->frame_count = n;
+	return 0;
+}
+
+/* The contents of the str at @string: bytes copied to @to, and what they are. */
+static __always_inline void code_string(const struct python_walk *w, __u64 string, __u8 *to,
+					__u32 room, struct event_string *out)
+{
+	struct {
+		__u64 length;
+		__u64 hash;
+		__u64 state;
+	} head = {};
+	__u64 bytes;
+	__u32 n;
+
+	out->length = out->state = out->bytes = 0;
+	if (!string ||
+	    bpf_probe_read_user(&head, sizeof(head), (void *)(string + PYTHON_STRING_LENGTH)))
+		return;
+	out->state = head.state;
+	out->length = head.length > 0xffffffff ? 0xffffffff : head.length;
+	bytes = head.length * (head.state >> 2 & 7);
+	n = bytes > room ? room : bytes;
+	string += head.state >> 6 & 1 ? w->string_ascii : w->string_wide;
+	barrier_var(n);
+	if (n > room || bpf_probe_read_user(to, n, (void *)string))
+		return;
+	out->bytes = n;
+}
+
+static __always_inline void code_names(const struct python_walk *w, __u64 code,
+				       struct event_code *e)
+{
+	__u16 name_at = w->code_qualname != PYTHON_NONE ? w->code_qualname : w->code_name;
+	__u64 file = 0, name = 0;
+
+	user_word(code + w->code_file, &file);
+	user_word(code + name_at, &name);
+	code_string(w, file, e->file_data, CODE_FILE_BYTES, &e->file);
+	code_string(w, name, e->name_data, CODE_NAME_BYTES, &e->name);
+}
+
+/* Sends one piece; 1: there are more, 0: that was all, -1: it could not be sent. */
+__noinline int code_piece(__u32 slot, __u32 tgid, __u64 code, __u32 piece)
+{
+	struct python_walk *w = bpf_map_lookup_elem(&python_walks, &slot);
+	__u64 lines = 0, total = 0, from = (__u64)piece * CODE_LINES_BYTES;
+	struct event_code *e;
+	__u32 n;
+
+	if (!w)
+		return -1;
+	e = bpf_ringbuf_reserve(&ring, sizeof(*e), 0);
+	if (!e) {
+		count(COUNT_RING_FULL);
+		return -1;
+	}
+	event_init(&e->head, EVENT_CODE, slot, tgid);
+	e->code = code;
+	e->first_line = 0;
+	bpf_probe_read_user(&e->first_line, sizeof(e->first_line), (void *)(code + w->code_line));
+	e->piece = piece;
+	e->file.bytes = e->name.bytes = 0;
+	if (!piece)
+		code_names(w, code, e);
+	if (!user_word(code + w->code_lines, &lines) ||
+	    !user_word(lines + PYTHON_BYTES_SIZE, &total))
+		total = 0;
+	n = from >= total ? 0 : total - from > CODE_LINES_BYTES ? CODE_LINES_BYTES : total - from;
+	barrier_var(n);
+	if (n > CODE_LINES_BYTES ||
+	    bpf_probe_read_user(e->lines, n, (void *)(lines + PYTHON_BYTES_DATA + from)))
+		n = 0;
+	e->lines_total = total > 0xffffffff ? 0xffffffff : total;
+	e->lines_bytes = n;
+	bpf_ringbuf_submit(e, 0);
+	return from + CODE_LINES_BYTES < total;
+}
+
+/* Makes sure that the loader knows the code object of @frame. */
+__noinline int code_announce(__u32 slot, __u32 tgid, __u64 frame)
+{
+	struct python_walk *w = bpf_map_lookup_elem(&python_walks, &slot);
+	struct python_code_key key = {.code = python_frame_code(frame), .slot = slot};
+	__u32 *epoch = python_epoch(slot, key.code), *known, now;
+	int more = 1;
+
+	if (!epoch || !w)
+		return 0;
+	key.serial = w->serial;
+	now = *epoch;
+	known = bpf_map_lookup_elem(&python_codes, &key);
+	if (known && *known == now)
+		return 0;
+	for (__u32 piece = 0; piece < CODE_PIECES_MAX && more > 0; piece++)
+		more = code_piece(slot, tgid, key.code, piece);
+	if (more < 0) {
+		count(COUNT_CODE_LOST);
+		return 0;
+	}
+	bpf_map_update_elem(&python_codes, &key, &now, BPF_ANY);
+	return 0;
+}
+
+/* A code object is no more; the next one at its address is another. */
+static __always_inline void code_died(__u32 slot, __u64 code)
+{
+	struct python_walk *w = bpf_map_lookup_elem(&python_walks, &slot);
+	struct python_code_key key = {.code = code, .slot = slot};
+	__u32 *epoch;
+
+	if (!w)
+		return;
+	key.serial = w->serial;
+	if (!bpf_map_lookup_elem(&python_codes, &key))
+		return;
+	bpf_map_delete_elem(&python_codes, &key);
+	epoch = python_epoch(slot, code);
+	if (epoch)
+		__sync_fetch_and_add(epoch, 1);
+}
+
+#endif
