@@ -13,8 +13,6 @@
 #include "probe_spec.h"
 #include "python_walk.h"
 
-#define STACK_IDS 65536 /* stacks known at a time */
-
 /* Fixed before loading. */
 const volatile __u32 self_tgid;		     /* leaktop itself is never a target */
 const volatile __u32 bucket_count;	     /* of the live table */

@@ -14,6 +14,7 @@
 #include "unwind_maps.h"
 
 #define STACK_FRAMES_MAX 127
+#define STACK_IDS 65536	     /* stacks known at a time, a power of two */
 #define STACK_ID_UNKNOWN 0u /* the stack could not be recorded; ids start at 1 */
 
 enum event_kind {

@@ -212,7 +212,7 @@ static int set_sort(struct options *o, const char *arg)
 static int set_by(struct options *o, const char *arg)
 {
 	static const char *const names[] = {"stack",   "function",  "line",
-					    "process", "container", NULL};
+					    "process", "container", "type", NULL};
 	int i = choice("--by wants stack, function, line, process or container", names, arg);
 
 	if (i >= 0)
@@ -381,7 +381,8 @@ static const struct option_row rows[] = {
 	{0, NULL, NULL, NULL, "Report:"},
 	{'T', "top", "N", set_top, "rows to show (default 10)"},
 	{0, "sort", "live|growth", set_sort, "what the top is (default live)"},
-	{0, "by", "KIND", set_by, "stack, function, line, process or container (default stack)"},
+	{0, "by", "KIND", set_by,
+	 "stack, function, line, type, process or container (default stack)"},
 	{0, "format", "FORMAT", set_format, "text, json (one object a line) or folded"},
 	{'j', "json", NULL, set_json, "--format json"},
 	{'f', "folded", NULL, set_folded, "--format folded"},

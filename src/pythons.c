@@ -265,7 +265,8 @@ static void open_objects(const struct pythons *p, struct python *python, struct 
 	c->objects = PYTHON_OBJECTS_FULL;
 	c->reason = hook_text(tables.hook);
 	c->freelists = true;
-	if (tables.hook != HOOK_RAW)
+	c->by_malloc = tables.hook == HOOK_RAW;
+	if (!c->by_malloc)
 		places_of_tables(places, &python->interpreter, &tables);
 }
 
@@ -303,9 +304,12 @@ static void attach(struct pythons *p, struct tracee *t)
 		return;
 	}
 	python->followed = true;
+	object_set_interpreter(object);
 	if (i->code_dealloc)
 		place_add(&places, &code_dealloc, i->code_dealloc - i->bias);
 	open_objects(p, python, &places);
+	if (python->coverage.by_malloc)
+		ledger_python_by_malloc(p->m.ledger, t->slot);
 	err = prober_add_places(p->m.prober, t->attachments, object, "pymalloc", places.items,
 				places.count);
 	if (err) {

@@ -9,6 +9,7 @@
 #include "account/groups.h"
 #include "account/snapshot.h"
 #include "account/snapshot_names.h"
+#include "account/snapshot_types.h"
 #include "base/clock.h"
 #include "sym/symbolizer.h"
 
@@ -17,6 +18,7 @@ struct reporter {
 	struct report_options options;
 	FILE *out;
 	struct symbolizer *symbolizer; /* the thread's, which keeps what it has read */
+	struct type_cache *types;      /* likewise */
 
 	pthread_mutex_t lock; /* for what follows */
 	pthread_cond_t work, done;
@@ -32,6 +34,8 @@ static int write_report(struct reporter *r, struct snapshot *s)
 {
 	int err = snapshot_name(s, r->symbolizer);
 
+	if (!err)
+		err = snapshot_type(s, r->types);
 	if (!err)
 		err = groups_fill(s);
 	return err ? err : r->format->write(r->out, s, &r->options);
@@ -91,7 +95,8 @@ int reporter_new(const struct report_format *format, const struct report_options
 	r->options = *options;
 	r->out = out;
 	r->symbolizer = symbolizer_new();
-	err = r->symbolizer ? start_thread(r) : -ENOMEM;
+	r->types = type_cache_new();
+	err = r->symbolizer && r->types ? start_thread(r) : -ENOMEM;
 	if (err) {
 		reporter_free(r);
 		return err;
@@ -116,6 +121,7 @@ void reporter_free(struct reporter *r)
 		pthread_cond_destroy(&r->done);
 		pthread_mutex_destroy(&r->lock);
 	}
+	type_cache_free(r->types);
 	symbolizer_free(r->symbolizer);
 	free(r);
 }

@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "account/block_list.h"
 #include "account/ledger.h"
 #include "account/snapshot_builder.h"
 #include "base/log.h"
@@ -79,7 +80,8 @@ static void on_event(void *arg, const struct event *e, size_t size)
 	ledger_event(s->ledger, e, size);
 }
 
-static struct snapshot *take_snapshot(struct session *s, bool final)
+static struct snapshot *take_snapshot(struct session *s, const struct block_list *blocks,
+				      bool final)
 {
 	struct snapshot_request request = {
 		.top = s->options->top,
@@ -101,9 +103,10 @@ static struct snapshot *take_snapshot(struct session *s, bool final)
 		subjects[i].attachments = t->attachments;
 		subjects[i].slot = t->slot;
 		subjects[i].python = python_coverage(t->python);
+		subjects[i].interpreter = python_interpreter(t->python);
 		subjects[i].exited = t->exited;
 	}
-	snapshot = snapshot_build(s->builder, &request, subjects, n);
+	snapshot = snapshot_build(s->builder, &request, subjects, n, blocks);
 	free(subjects);
 	return snapshot;
 }
@@ -130,13 +133,16 @@ static void sweep(struct session *s)
 /* 0 or negative errno, also of the reports before. */
 static int report(struct session *s, bool final)
 {
+	struct block_list blocks = {0};
 	struct snapshot *snapshot;
 
 	/* Folded stacks of several reports would add up in the reader's picture. */
 	if (!final && !strcmp(s->options->format, "folded"))
 		return 0;
+	ledger_list_blocks(s->ledger, &blocks);
 	sweep(s);
-	snapshot = take_snapshot(s, final);
+	snapshot = take_snapshot(s, &blocks, final);
+	block_list_release(&blocks);
 	if (!snapshot)
 		return -ENOMEM;
 	reporter_submit(s->reporter, snapshot);

@@ -121,6 +121,8 @@ static bool is_go_between(const struct frame *f)
 					      "libc++.so", "ld-musl-", "libc.musl-"};
 	const char *slash = f->module ? strrchr(f->module, '/') : NULL;
 
+	if (f->interpreter)
+		return true;
 	for (size_t i = 0; i < sizeof(functions) / sizeof(functions[0]); i++)
 		if (starts_with(f->function, functions[i]))
 			return true;
@@ -178,6 +180,17 @@ static int group_frames(struct snapshot *s, enum snapshot_group_by by)
 	return err;
 }
 
+static int group_types(struct snapshot *s)
+{
+	struct grouping g = {0};
+	int err = grouping_init(&g, s, s->type_count);
+
+	for (size_t i = 0; !err && i < s->type_count; i++)
+		group_add(&g, s->types[i].name, s->types[i].bytes, s->types[i].blocks, NAN);
+	free(g.index);
+	return err;
+}
+
 static int compare_groups(const void *a, const void *b)
 {
 	const struct snapshot_group *x = a, *y = b;
@@ -191,6 +204,8 @@ static int group_by(struct snapshot *s, enum snapshot_group_by by)
 {
 	if (by == GROUP_STACK)
 		return 0;
+	if (by == GROUP_TYPE)
+		return group_types(s);
 	if (by == GROUP_FUNCTION || by == GROUP_LINE)
 		return group_frames(s, by);
 	return group_processes(s, by);
@@ -207,7 +222,8 @@ static void cut_stacks(struct snapshot *s)
 
 int groups_fill(struct snapshot *s)
 {
-	static const char *const kinds[] = {NULL, "function", "line", "process", "container"};
+	static const char *const kinds[] = {NULL,      "function",  "line",
+					    "process", "container", "type"};
 	int err = group_by(s, s->request.group_by);
 
 	if (err)

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "account/block_list.h"
 #include "account/cut_stacks.h"
 #include "account/mappings.h"
 #include "bpf/kernel.h"
@@ -14,7 +15,6 @@
 #include "target/procfs.h"
 #include "unwind/unwinder.h"
 
-#define STACK_IDS 65536
 /* When more numbers than this are in use, stacks that rest are forgotten. */
 #define STACK_IDS_HIGH (STACK_IDS / 4 * 3)
 
@@ -29,6 +29,7 @@ struct ledger {
 	struct cut_stacks *cuts;
 	uint32_t stack_limit, slot_limit; /* one past the highest in use */
 	size_t stack_count, buried_count;
+	struct block_list *list; /* for the next sweep; NULL: not wanted */
 	uint64_t young_after_ns; /* while sweeping: born later counts for no stack */
 };
 
@@ -114,6 +115,14 @@ int ledger_python_open(struct ledger *l, uint32_t slot, int minor)
 	if (!p->codes)
 		p->codes = code_store_new(minor, CODES_MAX);
 	return p->codes ? 0 : -ENOMEM;
+}
+
+void ledger_python_by_malloc(struct ledger *l, uint32_t slot)
+{
+	struct ledger_process *p = ledger_process(l, slot);
+
+	if (p)
+		p->python_by_malloc = true;
 }
 
 struct ledger_process *ledger_process(const struct ledger *l, uint32_t slot)
@@ -402,6 +411,17 @@ static void stack_add(struct ledger *l, struct ledger_process *p, uint32_t stack
 		s->oldest_birth_ns = birth_ns;
 }
 
+static void list_block(struct ledger *l, const struct ledger_process *p,
+		       const struct live_entry *e)
+{
+	struct listed_block b = {e->address, e->block.size_bytes, e->block.stack_id, e->slot};
+
+	if (!l->list || !p->codes || e->block.birth_ns > l->young_after_ns)
+		return;
+	if (e->block.domain == DOMAIN_PYMALLOC || p->python_by_malloc)
+		block_list_add(l->list, &b);
+}
+
 static bool block_swept(void *arg, const struct live_entry *e)
 {
 	struct ledger *l = arg;
@@ -420,6 +440,7 @@ static bool block_swept(void *arg, const struct live_entry *e)
 		p->live_blocks++;
 	}
 	stack_add(l, p, e->block.stack_id, e->block.size_bytes, e->block.birth_ns);
+	list_block(l, p, e);
 	return true;
 }
 
@@ -536,6 +557,11 @@ static void histories_add(struct ledger *l, double time_s)
 	}
 }
 
+void ledger_list_blocks(struct ledger *l, struct block_list *list)
+{
+	l->list = list;
+}
+
 void ledger_sweep(struct ledger *l, uint64_t now_ns, uint64_t min_age_ns)
 {
 	l->young_after_ns = min_age_ns < now_ns ? now_ns - min_age_ns : 0;
@@ -543,6 +569,7 @@ void ledger_sweep(struct ledger *l, uint64_t now_ns, uint64_t min_age_ns)
 		l->young_after_ns = UINT64_MAX;
 	sums_reset(l);
 	kernel_sweep(l->kernel, block_swept, l);
+	l->list = NULL;
 	for (uint32_t i = 0; i < l->slot_limit; i++) {
 		if (l->processes[i] && !l->processes[i]->buried)
 			mappings_sum(l, l->processes[i], now_ns);

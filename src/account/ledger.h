@@ -21,6 +21,7 @@
 #include "sym/frame.h"
 
 struct addr_space;
+struct block_list;
 struct code_store;
 struct cut_stacks;
 struct kernel;
@@ -59,6 +60,7 @@ struct ledger_process {
 	struct addr_space *addr_space;		/* borrowed */
 	struct mappings *mappings;
 	struct code_store *codes; /* NULL: it runs no Python */
+	bool python_by_malloc;	  /* its objects are malloc's blocks (PYTHONMALLOC=malloc) */
 	uint64_t refreshed_ns; /* when the address space was last read for a stack */
 };
 
@@ -70,6 +72,7 @@ void ledger_free(struct ledger *l);
 int ledger_process_open(struct ledger *l, uint32_t slot, pid_t pid, struct addr_space *as);
 /* It runs CPython 3.@minor: stacks may have Python frames from now on. */
 int ledger_python_open(struct ledger *l, uint32_t slot, int minor);
+void ledger_python_by_malloc(struct ledger *l, uint32_t slot);
 /* The process is gone: its blocks are no longer anybody's. */
 void ledger_process_bury(struct ledger *l, uint32_t slot);
 struct ledger_process *ledger_process(const struct ledger *l, uint32_t slot);
@@ -80,6 +83,9 @@ const struct cut_stacks *ledger_cuts(const struct ledger *l);
 
 /* EVENT_STACK, EVENT_CODE and EVENT_MAPPING; @size was checked by the caller. */
 void ledger_event(struct ledger *l, const struct event *e, size_t size);
+
+/* The next sweep lists the blocks of Python processes in @list (borrowed until then). */
+void ledger_list_blocks(struct ledger *l, struct block_list *list);
 
 /* Adds everything up anew. Blocks younger than @min_age_ns count for their
  * process and not for their stack. */

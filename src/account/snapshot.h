@@ -20,7 +20,9 @@
 #include "unwind/unwinder.h"
 
 struct arena;
+struct interpreter;
 struct perf_map;
+struct typed_block;
 
 #define UNKNOWN_BYTES INT64_MIN /* in an int64_t field: not measured */
 
@@ -98,6 +100,22 @@ struct snapshot_process {
 /* All outstanding bytes of a process. */
 uint64_t snapshot_process_held(const struct snapshot_process *p);
 
+/* Outstanding blocks of one type of Python objects, or of one kind of buffers. */
+struct snapshot_type {
+	const char *name;
+	uint64_t blocks;
+	uint64_t bytes;
+};
+
+/* The blocks of one Python process, to be looked at (snapshot_types.h). */
+struct snapshot_typing {
+	const struct interpreter *interpreter;
+	uint64_t start_ticks;
+	struct typed_block *blocks; /* malloc'ed */
+	uint32_t *rows;		    /* malloc'ed: which of the snapshot's stacks, UINT32_MAX: none */
+	size_t count;
+};
+
 struct snapshot_stack {
 	uint64_t id; /* over (build id, offset) of all frames: equal across processes and runs */
 	pid_t *pids;
@@ -111,6 +129,8 @@ struct snapshot_stack {
 	uint64_t freed_blocks;
 	double oldest_s;
 	enum probe_domain domain;
+	struct snapshot_type *types; /* most bytes first; of Python objects */
+	size_t type_count;
 	const char *incomplete; /* why the stack may be cut, NULL: complete */
 	/* Innermost first: where they lie, and after snapshot_name() as people read them. */
 	const struct frame_ref *refs;
@@ -131,6 +151,7 @@ enum snapshot_group_by {
 	GROUP_LINE,
 	GROUP_PROCESS,
 	GROUP_CONTAINER,
+	GROUP_TYPE,
 };
 
 struct snapshot_request {
@@ -140,7 +161,7 @@ struct snapshot_request {
 	bool final;
 };
 
-/* A row of `--by function|line|process|container`; `--by stack` uses the stacks. */
+/* A row of `--by function|line|type|process|container`; `--by stack` uses the stacks. */
 struct snapshot_group {
 	const char *name;
 	uint64_t live_bytes;
@@ -173,7 +194,13 @@ struct snapshot {
 	struct snapshot_group *groups; /* sorted, cut to --top; empty for --by stack */
 	size_t group_count;
 	const char
-		*group_kind; /* "function", "line", "process", "container"; NULL for --by stack */
+		*group_kind; /* "function", "line", "type", "process", "container"; NULL for --by stack */
+
+	struct snapshot_typing *typings;
+	size_t typing_count;
+	uint64_t blocks_untyped;     /* left out, because there were too many */
+	struct snapshot_type *types; /* of all processes together, most bytes first */
+	size_t type_count;
 
 	uint64_t total_live_bytes; /* all stacks, of all domains */
 	uint64_t total_live_blocks;

@@ -9,6 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "account/block_list.h"
 #include "account/cut_stacks.h"
 #include "account/ledger.h"
 #include "account/stack_rows.h"
@@ -17,6 +18,8 @@
 #include "probe/prober.h"
 #include "sym/object.h"
 #include "python/code_store.h"
+#include "python/interpreter.h"
+#include "python/types.h"
 #include "sym/perf_map.h"
 #include "target/process.h"
 #include "unwind/unwinder.h"
@@ -87,6 +90,10 @@ void snapshot_free(struct snapshot *s)
 		return;
 	for (size_t i = 0; i < s->stack_count; i++)
 		snapshot_stack_release(&s->stacks[i]);
+	for (size_t i = 0; i < s->typing_count; i++) {
+		free(s->typings[i].blocks);
+		free(s->typings[i].rows);
+	}
 	arena_free(s->arena);
 }
 
@@ -319,8 +326,85 @@ static bool wants_all_stacks(const struct snapshot_request *request)
 	return request->group_by == GROUP_FUNCTION || request->group_by == GROUP_LINE;
 }
 
+static int typing_init(struct snapshot *s, const struct snapshot_subject *subject, size_t count)
+{
+	struct snapshot_typing *t = &s->typings[s->typing_count++];
+	struct interpreter *copy = arena_alloc(s->arena, 1, sizeof(*copy));
+
+	t->start_ticks = subject->process->start_ticks;
+	t->blocks = calloc(count + 1, sizeof(*t->blocks));
+	t->rows = calloc(count + 1, sizeof(*t->rows));
+	if (!copy || !t->blocks || !t->rows)
+		return -ENOMEM;
+	*copy = *subject->interpreter;
+	t->interpreter = copy;
+	return 0;
+}
+
+/* Deals the blocks out to their processes. */
+static void typings_deal(struct snapshot *s, const struct block_list *blocks,
+			 const uint32_t *typing_of_slot, const uint32_t *row_of_stack)
+{
+	for (size_t i = 0; i < blocks->count; i++) {
+		const struct listed_block *b = &blocks->items[i];
+		struct snapshot_typing *t;
+
+		if (!typing_of_slot[b->slot])
+			continue;
+		t = &s->typings[typing_of_slot[b->slot] - 1];
+		t->blocks[t->count] = (struct typed_block){b->address, b->size_bytes, TYPE_UNKNOWN};
+		t->rows[t->count++] = row_of_stack[b->stack_id & (STACK_IDS - 1)];
+	}
+}
+
+/* What is to be looked at, by the process it belongs to. */
+static int fill_typings(struct snapshot *s, const struct snapshot_subject *subjects, size_t count,
+			const struct block_list *blocks, const uint32_t *row_of_stack)
+{
+	size_t slots = LIVE_PROC_MAX + 1;
+	uint32_t *counts = calloc(2 * slots, sizeof(*counts)), *typing_of_slot = counts + slots;
+	int err = counts ? 0 : -ENOMEM;
+
+	s->typings = arena_alloc(s->arena, count + 1, sizeof(*s->typings));
+	if (!s->typings)
+		err = -ENOMEM;
+	for (size_t i = 0; !err && i < blocks->count; i++)
+		counts[blocks->items[i].slot]++;
+	for (size_t i = 0; !err && i < count; i++) {
+		if (!subjects[i].interpreter || !counts[subjects[i].slot])
+			continue;
+		err = typing_init(s, &subjects[i], counts[subjects[i].slot]);
+		typing_of_slot[subjects[i].slot] = (uint32_t)s->typing_count;
+	}
+	if (!err)
+		typings_deal(s, blocks, typing_of_slot, row_of_stack);
+	s->blocks_untyped = blocks->left_out;
+	free(counts);
+	return err;
+}
+
+static int fill_stacks(const struct snapshot_builder *b, struct snapshot *s,
+		       const struct snapshot_subject *subjects, size_t count,
+		       const struct block_list *blocks)
+{
+	uint32_t *row_of_stack = malloc(STACK_IDS * sizeof(*row_of_stack));
+	int err = row_of_stack ? 0 : -ENOMEM;
+
+	if (!err) {
+		memset(row_of_stack, 0xff, STACK_IDS * sizeof(*row_of_stack));
+		err = stack_rows_fill(b->ledger, s, s->request.sort == SORT_GROWTH,
+				      wants_all_stacks(&s->request) ? SIZE_MAX : s->request.top,
+				      row_of_stack);
+	}
+	if (!err)
+		err = fill_typings(s, subjects, count, blocks, row_of_stack);
+	free(row_of_stack);
+	return err;
+}
+
 struct snapshot *snapshot_build(struct snapshot_builder *b, const struct snapshot_request *request,
-				const struct snapshot_subject *subjects, size_t subject_count)
+				const struct snapshot_subject *subjects, size_t subject_count,
+				const struct block_list *blocks)
 {
 	double now_s = clock_s(CLOCK_MONOTONIC);
 	struct arena *arena = arena_new();
@@ -340,8 +424,7 @@ struct snapshot *snapshot_build(struct snapshot_builder *b, const struct snapsho
 	fill_overhead(b, s, now_s, counters[COUNT_HITS]);
 	if (fill_processes(b, s, subjects, subject_count) ||
 	    fill_coverage(b, s, subjects, subject_count) || fill_cuts(b, s) ||
-	    stack_rows_fill(b->ledger, s, request->sort == SORT_GROWTH,
-			    wants_all_stacks(request) ? SIZE_MAX : request->top))
+	    fill_stacks(b, s, subjects, subject_count, blocks))
 		goto fail;
 	return s;
 fail:

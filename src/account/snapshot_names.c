@@ -60,15 +60,31 @@ static size_t name_frame(struct arena *a, struct symbolizer *sym, struct perf_ma
 	return n;
 }
 
+static bool has_python(const struct snapshot_stack *stack)
+{
+	for (size_t i = 0; i < stack->ref_count; i++) {
+		if (stack->refs[i].code)
+			return true;
+	}
+	return false;
+}
+
 static int name_stack(struct arena *a, struct symbolizer *sym, struct snapshot_stack *stack)
 {
 	struct frame *all = calloc(stack->ref_count * INLINE_MAX + 1, sizeof(*all));
+	bool python = has_python(stack);
 	size_t count = 0;
 
 	if (!all)
 		return -ENOMEM;
-	for (size_t i = 0; i < stack->ref_count; i++)
-		count += name_frame(a, sym, stack->perf_map, &stack->refs[i], &all[count]);
+	for (size_t i = 0; i < stack->ref_count; i++) {
+		const struct frame_ref *ref = &stack->refs[i];
+		size_t n = name_frame(a, sym, stack->perf_map, ref, &all[count]);
+
+		for (size_t j = count; python && j < count + n; j++)
+			all[j].interpreter = ref->object && object_is_interpreter(ref->object);
+		count += n;
+	}
 	stack->frames = arena_alloc(a, count + 1, sizeof(*all));
 	if (stack->frames) {
 		memcpy(stack->frames, all, count * sizeof(*all));

@@ -220,7 +220,31 @@ static int publish(const struct rows *r, const struct ledger *l, struct snapshot
 	return err;
 }
 
-int stack_rows_fill(const struct ledger *l, struct snapshot *s, bool by_growth_wanted, size_t top)
+/* Which of the published rows each stack is in. */
+static void map_stacks(const struct ledger *l, struct rows *r, size_t published,
+		       uint32_t *row_of_stack)
+{
+	struct row *row;
+
+	memset(r->index, 0, r->index_size * sizeof(*r->index));
+	for (size_t i = 0; i < published; i++) {
+		size_t at = r->items[i].out.id & (r->index_size - 1);
+
+		while (r->index[at])
+			at = (at + 1) & (r->index_size - 1);
+		r->index[at] = (uint32_t)i + 1;
+	}
+	r->count = r->capacity; /* rows_get() adds none */
+	for (uint32_t i = 0; i < ledger_stack_limit(l); i++) {
+		const struct ledger_stack *s = ledger_stack(l, i);
+
+		row = s ? rows_get(r, s->merged_id) : NULL;
+		row_of_stack[i] = row ? (uint32_t)(row - r->items) : UINT32_MAX;
+	}
+}
+
+int stack_rows_fill(const struct ledger *l, struct snapshot *s, bool by_growth_wanted, size_t top,
+		    uint32_t *row_of_stack)
 {
 	struct rows rows = {0};
 	struct timespec now;
@@ -235,6 +259,8 @@ int stack_rows_fill(const struct ledger *l, struct snapshot *s, bool by_growth_w
 		      by_growth_wanted ? by_growth : by_live);
 		err = publish(&rows, l, s, top, (double)now.tv_sec * 1e9 + (double)now.tv_nsec);
 	}
+	if (!err && row_of_stack)
+		map_stacks(l, &rows, s->stack_count, row_of_stack);
 	rows_release(&rows);
 	return err;
 }

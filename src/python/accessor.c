@@ -287,7 +287,7 @@ int accessor_read(const struct binary *b, const char *function, struct accessor 
 	struct accessor a = {0};
 	struct reader r = {.binary = b, .out = &a};
 	uint8_t code[CODE_BYTES_MAX];
-	uint64_t vaddr, bytes, address;
+	uint64_t vaddr, bytes;
 	int err;
 
 	err = binary_symbol(b, function, &vaddr, &bytes);
@@ -300,8 +300,8 @@ int accessor_read(const struct binary *b, const char *function, struct accessor 
 		bytes = sizeof(code);
 	for (int i = 0; vaddr && i <= JUMPS_MAX; i++) {
 		size_t room = copy_code(b, vaddr, code, bytes);
+		uint64_t address = read_code(&r, vaddr + binary_bias(b), code, room);
 
-		address = read_code(&r, vaddr + binary_bias(b), code, room);
 		vaddr = address ? address - binary_bias(b) : 0;
 		bytes = sizeof(code);
 	}

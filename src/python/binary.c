@@ -52,10 +52,10 @@ static bool segment_holds(const GElf_Phdr *ph, uint64_t offset)
 
 static int read_bias(struct binary *b, const struct mapping *m)
 {
-	int err = -EINVAL;
 	size_t i, count;
 	GElf_Phdr ph;
 	Elf *elf;
+	int err;
 
 	err = elf_file_open(b->fd, &elf);
 	if (err)

@@ -61,13 +61,14 @@ struct code_store *code_store_new(int minor, size_t max_codes)
 
 struct python_code *python_code_ref(struct python_code *c)
 {
-	c->references++;
+	/* Reports are written in a thread of their own. */
+	__atomic_add_fetch(&c->references, 1, __ATOMIC_RELAXED);
 	return c;
 }
 
 void python_code_unref(struct python_code *c)
 {
-	if (!c || --c->references)
+	if (!c || __atomic_sub_fetch(&c->references, 1, __ATOMIC_ACQ_REL))
 		return;
 	free(c->file);
 	free(c->function);
@@ -173,7 +174,7 @@ static void store_shrink(struct code_store *s)
 
 		if (c == last)
 			return;
-		if (c->references == 1) {
+		if (__atomic_load_n(&c->references, __ATOMIC_ACQUIRE) == 1) {
 			store_drop(s, c);
 			continue;
 		}

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The address is looked for first, as four bytes that hold it or their distance to it, for
- * that is a quick scan; then the instruction around is decoded. It is either
- *	cmp $f, ...				in programs at a fixed place
- *	lea f(%rip), %r; ...; cmp %r, ...	in libraries
- * where some compilers have mov $f, %r for the first too. A lea or mov without a compare is
- * only someone who takes the address.
+ * that is a quick scan; then the instructions around are decoded. They are
+ *	cmp $f, ...			in programs at a fixed place, or
+ *	lea f(%rip), %r; cmp %r, ...	in libraries,
+ * and behind them a branch that leads to an indirect call when the two differ. Without
+ * that it is only somebody who asks which allocator is in use: _PyMem_PymallocEnabled()
+ * in Objects/obmalloc.c, which decides about statistics.
  */
 #include "python/inlined_copies.h"
 
@@ -14,8 +15,8 @@
 
 #include <Zydis/Zydis.h>
 
-#define BACK_MAX 11 /* bytes of an instruction before its four bytes of address */
-#define AHEAD_MAX 16 /* instructions to a compare */
+#define BACK_MAX 11  /* bytes of an instruction before its four bytes of address */
+#define AHEAD_MAX 24 /* instructions that are looked at from one place */
 
 struct scan {
 	ZydisDecoder decoder;
@@ -54,19 +55,73 @@ static bool writes(const struct insn *insn, ZydisRegister reg)
 	return false;
 }
 
-/* Whether @reg is compared soon, from @at on. Jumps are not followed. */
+static bool jumps_to(const struct scan *s, size_t at, const struct insn *insn, size_t *target)
+{
+	const ZydisDecodedOperand *op = &insn->ops[0];
+	ZyanU64 to;
+
+	if (op->type != ZYDIS_OPERAND_TYPE_IMMEDIATE || !op->imm.is_relative ||
+	    !ZYAN_SUCCESS(ZydisCalcAbsoluteAddress(&insn->head, op, at, &to)) || to >= s->bytes)
+		return false;
+	*target = (size_t)to;
+	return true;
+}
+
+static bool calls_indirectly(const struct scan *s, size_t at)
+{
+	struct insn insn;
+	unsigned int i;
+
+	for (i = 0; i < AHEAD_MAX && decode(s, at, &insn); i++) {
+		switch (insn.head.meta.category) {
+		case ZYDIS_CATEGORY_CALL:
+			return insn.ops[0].type != ZYDIS_OPERAND_TYPE_IMMEDIATE;
+		case ZYDIS_CATEGORY_UNCOND_BR:
+			if (!jumps_to(s, at, &insn, &at))
+				return insn.ops[0].type != ZYDIS_OPERAND_TYPE_IMMEDIATE;
+			continue;
+		case ZYDIS_CATEGORY_RET:
+			return false;
+		default:
+			at += insn.head.length;
+		}
+	}
+	return false;
+}
+
+/* Behind a compare, at @at: whether there is an indirect call if it was not equal. */
+static bool calls_otherwise(const struct scan *s, size_t at)
+{
+	struct insn insn;
+	unsigned int i;
+	size_t target;
+
+	for (i = 0; i < AHEAD_MAX && decode(s, at, &insn); i++) {
+		if (insn.head.mnemonic == ZYDIS_MNEMONIC_JZ)
+			return calls_indirectly(s, at + insn.head.length);
+		if (insn.head.mnemonic == ZYDIS_MNEMONIC_JNZ)
+			return jumps_to(s, at, &insn, &target) && calls_indirectly(s, target);
+		if (insn.head.meta.category != ZYDIS_CATEGORY_DATAXFER &&
+		    insn.head.mnemonic != ZYDIS_MNEMONIC_LEA)
+			return false;
+		at += insn.head.length;
+	}
+	return false;
+}
+
+/* Whether @reg is compared soon, from @at on, for that purpose. Jumps are not followed. */
 static bool compared_soon(const struct scan *s, size_t at, ZydisRegister reg)
 {
 	struct insn insn;
 	unsigned int i;
 
 	for (i = 0; i < AHEAD_MAX && decode(s, at, &insn); i++) {
+		at += insn.head.length;
 		if (insn.head.mnemonic == ZYDIS_MNEMONIC_CMP &&
 		    (whole(&insn.ops[0]) == reg || whole(&insn.ops[1]) == reg))
-			return true;
+			return calls_otherwise(s, at);
 		if (insn.head.mnemonic == ZYDIS_MNEMONIC_RET || writes(&insn, reg))
 			return false;
-		at += insn.head.length;
 	}
 	return false;
 }
@@ -87,7 +142,7 @@ static bool compares_immediate(const struct scan *s, size_t at)
 		if (!decode(s, at - back, &insn) || !is_immediate(&insn, back))
 			continue;
 		if (insn.head.mnemonic == ZYDIS_MNEMONIC_CMP && insn.head.operand_width == 64)
-			return true;
+			return calls_otherwise(s, at + 4);
 		if (insn.head.mnemonic == ZYDIS_MNEMONIC_MOV &&
 		    whole(&insn.ops[0]) != ZYDIS_REGISTER_NONE &&
 		    compared_soon(s, at + 4, whole(&insn.ops[0])))

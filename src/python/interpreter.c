@@ -39,11 +39,14 @@ static int refuse(struct search *s, const char *reason)
 
 /* --- the binary --- */
 
+/* musl's C library is its dynamic linker too, and mapped by this name or (Debian) the other.
+ * In static programs it does not matter. */
 static bool is_musl(const char *path)
 {
 	const char *name = strrchr(path, '/');
 
-	return name && !strncmp(name, "/ld-musl-", strlen("/ld-musl-"));
+	return name &&
+	       (!strncmp(name, "/ld-musl-", strlen("/ld-musl-")) || !strcmp(name, "/libc.so"));
 }
 
 /* Files that cannot be opened or are no ELF files hold no interpreter. */
@@ -68,11 +71,15 @@ static int look_into(struct search *s, const struct mapping *m)
 	return 0;
 }
 
+static bool same_file(const struct mapping *a, const struct mapping *b)
+{
+	return a->inode == b->inode && a->dev_major == b->dev_major && a->dev_minor == b->dev_minor;
+}
+
 static int find_binary(struct search *s)
 {
+	struct mapping m, last = {0};
 	struct maps_iter *it;
-	struct mapping m;
-	uint64_t last = 0;
 	int err, more = 1;
 
 	err = maps_iter_new(s->pid, &it);
@@ -82,9 +89,9 @@ static int find_binary(struct search *s)
 		more = maps_iter_next(it, &m);
 		if (more <= 0)
 			break;
-		if (!m.executable || !m.inode || m.inode == last)
+		if (!m.executable || !m.inode || same_file(&m, &last))
 			continue;
-		last = m.inode;
+		last = m;
 		s->musl |= is_musl(m.path);
 		if (!s->binary)
 			err = look_into(s, &m);

@@ -34,18 +34,19 @@ struct word {
 
 struct redirect {
 	pid_t pid;
-	/* The binary, to know it again in other processes. */
-	uint64_t inode, bias;
+	/* The binary's code, to know it again in other processes. */
+	uint64_t inode;
 	uint32_t dev_major, dev_minor;
+	uint64_t place; /* address - offset in the file */
 	bool active;
 	struct word words[REDIRECT_WORDS_MAX];
 	size_t count;
 };
 
-/* Whether two processes share their memory. Kernels without kcmp(2) do not say. */
-static bool share_memory(pid_t a, pid_t b)
+static bool is_binary(const struct redirect *r, const struct mapping *m)
 {
-	return syscall(SYS_kcmp, a, b, KCMP_VM, 0, 0) == 0;
+	return m->executable && m->inode == r->inode && m->dev_major == r->dev_major &&
+	       m->dev_minor == r->dev_minor;
 }
 
 /* In the tables that hooks over @w hold copies of: behind ctx, or behind ctx and a letter. */
@@ -173,6 +174,30 @@ static int add_functions(struct redirect *r, const struct alloc_tables *t)
 	return 0;
 }
 
+static int find_place(struct redirect *r, const struct interpreter *i)
+{
+	struct maps_iter *it;
+	struct mapping m;
+	int err, got = 0;
+
+	err = maps_iter_new(i->pid, &it);
+	if (err)
+		return err;
+	r->pid = i->pid;
+	r->inode = i->inode;
+	r->dev_major = i->dev_major;
+	r->dev_minor = i->dev_minor;
+	err = -ENOENT;
+	while (err == -ENOENT && (got = maps_iter_next(it, &m)) > 0) {
+		if (!is_binary(r, &m))
+			continue;
+		r->place = m.start - m.offset;
+		err = 0;
+	}
+	maps_iter_free(it);
+	return got < 0 ? got : err;
+}
+
 int redirect_new(const struct interpreter *i, const struct alloc_tables *t, struct redirect **out)
 {
 	struct redirect *r;
@@ -183,12 +208,9 @@ int redirect_new(const struct interpreter *i, const struct alloc_tables *t, stru
 	r = calloc(1, sizeof(*r));
 	if (!r)
 		return -ENOMEM;
-	r->pid = i->pid;
-	r->inode = i->inode;
-	r->bias = i->bias;
-	r->dev_major = i->dev_major;
-	r->dev_minor = i->dev_minor;
-	err = add_functions(r, t);
+	err = find_place(r, i);
+	if (!err)
+		err = add_functions(r, t);
 	if (!err)
 		err = redirect_apply(r);
 	if (err) {
@@ -214,6 +236,20 @@ int redirect_ref_tracer(struct redirect *r, const struct interpreter *i, uint64_
 		return err;
 	r->words[r->count++] = (struct word){.word = word};
 	return 0;
+}
+
+/*
+ * A kernel without kcmp(2) does not say; then it may be so as long as one is the other's
+ * child, for what vfork() makes goes its own way by exec or ends.
+ */
+static bool share_memory(pid_t pid, pid_t child)
+{
+	long order = syscall(SYS_kcmp, pid, child, KCMP_VM, 0, 0);
+	pid_t parent;
+
+	if (order >= 0)
+		return !order;
+	return errno == ENOSYS && !procfs_parent(child, &parent) && parent == pid;
 }
 
 struct redirect *redirect_copy(const struct redirect *r, pid_t child)
@@ -267,6 +303,20 @@ size_t redirect_lost(const struct redirect *r)
 	return lost;
 }
 
+static bool is_mapped(pid_t pid, const struct redirect *r)
+{
+	struct maps_iter *it;
+	struct mapping m;
+	bool found = false;
+
+	if (maps_iter_new(pid, &it))
+		return false;
+	while (!found && maps_iter_next(it, &m) > 0)
+		found = is_binary(r, &m) && m.start - m.offset == r->place;
+	maps_iter_free(it);
+	return found;
+}
+
 static bool holds_ours(pid_t pid, const struct redirect *r)
 {
 	uint64_t now;
@@ -281,10 +331,65 @@ static bool holds_ours(pid_t pid, const struct redirect *r)
 	return false;
 }
 
-/* Whether the process maps the binary of @r, and where @r has it. */
-static bool maps_same(pid_t pid, const struct redirect *r, const struct mapping *m)
+/* The same words of the same binary, so that one look is enough. */
+static bool is_alike(const struct redirect *a, const struct redirect *b)
 {
-	(void)pid;
-	return m->inode == r->inode && m->dev_major == r->dev_major &&
-	       m->dev_minor == r->dev_minor;
+	size_t i;
+
+	if (a->inode != b->inode || a->dev_major != b->dev_major || a->dev_minor != b->dev_minor ||
+	    a->place != b->place || a->count != b->count)
+		return false;
+	for (i = 0; i < a->count; i++) {
+		if (a->words[i].word.address != b->words[i].word.address ||
+		    a->words[i].word.ours != b->words[i].word.ours)
+			return false;
+	}
+	return true;
+}
+
+static bool is_repeat(const struct redirect *const *all, size_t n)
+{
+	size_t i;
+
+	for (i = 0; i < n; i++) {
+		if (is_alike(all[i], all[n]))
+			return true;
+	}
+	return false;
+}
+
+static bool is_under_trace(pid_t pid, const struct redirect *const *all, size_t count)
+{
+	size_t i;
+
+	for (i = 0; i < count; i++) {
+		if (all[i]->active && (all[i]->pid == pid || share_memory(all[i]->pid, pid)))
+			return true;
+	}
+	return false;
+}
+
+static void sweep_process(pid_t pid, const struct redirect *const *all, size_t count)
+{
+	size_t i;
+
+	for (i = 0; i < count; i++) {
+		if (is_repeat(all, i) || !holds_ours(pid, all[i]) || !is_mapped(pid, all[i]))
+			continue;
+		if (is_under_trace(pid, all, count))
+			return;
+		restore_words(pid, all[i]);
+	}
+}
+
+void redirect_sweep(const struct redirect *const *all, size_t count)
+{
+	struct pid_iter *it;
+	pid_t pid;
+
+	if (pid_iter_new(&it))
+		return;
+	while (pid_iter_next(it, &pid))
+		sweep_process(pid, all, count);
+	pid_iter_free(it);
 }

@@ -48,7 +48,9 @@ struct finder {
 	uint64_t runtime;
 	bool musl;
 	struct python_layout *layout;
-	uint64_t bases[THREADS_MAX]; /* fs bases of the threads that have a state */
+	struct {
+		uint64_t state, base; /* fs base of its thread */
+	} threads[THREADS_MAX];
 	size_t count;
 };
 
@@ -63,15 +65,17 @@ static int read_threads(struct finder *f, uint64_t interp)
 	err = memory_read_u64(f->pid, interp + l->interp_threads_head, &state);
 	for (int i = 0; !err && state && i < THREADS_MAX && f->count < THREADS_MAX; i++) {
 		err = memory_read_u64(f->pid, state + l->walk.thread_id, &base);
-		if (!err && base) /* 3.12 on: none before the thread runs */
-			f->bases[f->count++] = base;
+		if (!err && base) { /* 3.12 on: none before the thread runs */
+			f->threads[f->count].state = state;
+			f->threads[f->count++].base = base;
+		}
 		if (!err)
 			err = memory_read_u64(f->pid, state + l->thread_next, &state);
 	}
 	return err;
 }
 
-static int read_bases_once(struct finder *f)
+static int read_states_once(struct finder *f)
 {
 	uint64_t interp;
 	int err;
@@ -89,12 +93,12 @@ static int read_bases_once(struct finder *f)
 }
 
 /* A state that is freed meanwhile may be unmapped, too. */
-static int read_bases(struct finder *f)
+static int read_states(struct finder *f)
 {
 	int err = -EFAULT;
 
 	for (int i = 0; err == -EFAULT && i < TRIES; i++)
-		err = read_bases_once(f);
+		err = read_states_once(f);
 	return err;
 }
 
@@ -113,10 +117,19 @@ static int read_slot(const struct finder *f, const struct python_slot *slot, uin
 	return err;
 }
 
+static bool is_known(const struct finder *f, uint64_t state)
+{
+	for (size_t i = 0; i < f->count; i++) {
+		if (f->threads[i].state == state)
+			return true;
+	}
+	return false;
+}
+
 static bool is_base(const struct finder *f, uint64_t base)
 {
 	for (size_t i = 0; i < f->count; i++) {
-		if (f->bases[i] == base)
+		if (f->threads[i].base == base)
 			return true;
 	}
 	return false;
@@ -124,27 +137,27 @@ static bool is_base(const struct finder *f, uint64_t base)
 
 struct votes {
 	unsigned int empty, right, wrong;
+	unsigned int foreign; /* to 3.12 one thread may run on the state made for another */
 };
 
-static void count_votes(const struct finder *f, const struct python_slot *slot, struct votes *v)
+static void count_vote(const struct finder *f, const struct python_slot *slot, uint64_t base,
+		       struct votes *v)
 {
-	uint16_t id = f->layout->walk.thread_id;
-	uint64_t state, base;
+	uint64_t state, id;
 
-	memset(v, 0, sizeof(*v));
-	for (size_t i = 0; i < f->count; i++) {
-		/* A thread that is gone, or that has not used this library yet. */
-		if (read_slot(f, slot, f->bases[i], &state))
-			continue;
-		if (!state)
-			v->empty++;
-		else if (memory_read_u64(f->pid, state + id, &base))
-			v->wrong++;
-		else if (slot->address ? is_base(f, base) : base == f->bases[i])
-			v->right++;
-		else
-			v->wrong++;
-	}
+	/* A thread that is gone, or that has not used this library yet. */
+	if (read_slot(f, slot, base, &state))
+		return;
+	if (!state)
+		v->empty++;
+	else if (memory_read_u64(f->pid, state + f->layout->walk.thread_id, &id))
+		v->wrong++;
+	else if (slot->address ? is_base(f, id) : id == base)
+		v->right++;
+	else if (is_known(f, state))
+		v->foreign++;
+	else
+		v->wrong++;
 }
 
 /* @found: an empty slot proves nothing, but is no wonder where the variable is known to be
@@ -154,11 +167,13 @@ static bool proved(struct finder *f, const struct python_slot *slot, bool found)
 	struct votes v;
 
 	for (int i = 0; i < TRIES; i++) {
-		if (read_bases(f))
+		if (read_states(f))
 			continue;
-		count_votes(f, slot, &v);
+		v = (struct votes){0};
+		for (size_t n = 0; n < f->count; n++)
+			count_vote(f, slot, f->threads[n].base, &v);
 		if (!v.wrong)
-			return v.right || (found && v.empty);
+			return v.right || (found && (v.empty || v.foreign));
 	}
 	return false;
 }
@@ -208,24 +223,27 @@ static void find_tls(struct finder *f, const char *const *functions, struct pyth
 
 /* --- the pthread key --- */
 
-static bool key_slot(const struct finder *f, uint32_t key, struct python_slot *slot)
+static bool glibc_key_slot(uint32_t key, struct python_slot *slot)
 {
 	int32_t in_block = (int32_t)(GLIBC_KEY_BYTES * (key % GLIBC_BLOCK_KEYS) + GLIBC_KEY_DATA);
 
-	memset(slot, 0, sizeof(*slot));
-	if (key >= (f->musl ? MUSL_KEYS : GLIBC_KEYS))
+	if (key >= GLIBC_KEYS)
 		return false;
-	slot->hops = 2;
-	if (f->musl) {
-		slot->hop[0] = MUSL_TSD;
-		slot->hop[1] = (int32_t)(8 * key);
-	} else if (key < GLIBC_BLOCK_KEYS) {
-		slot->hops = 1;
-		slot->hop[0] = GLIBC_FIRST_BLOCK + in_block;
-	} else {
-		slot->hop[0] = GLIBC_BLOCKS + (int32_t)(8 * (key / GLIBC_BLOCK_KEYS));
-		slot->hop[1] = in_block;
-	}
+	if (key < GLIBC_BLOCK_KEYS)
+		*slot = (struct python_slot){.hops = 1, .hop = {GLIBC_FIRST_BLOCK + in_block}};
+	else
+		*slot = (struct python_slot){
+			.hops = 2,
+			.hop = {GLIBC_BLOCKS + (int32_t)(8 * (key / GLIBC_BLOCK_KEYS)), in_block},
+		};
+	return true;
+}
+
+static bool musl_key_slot(uint32_t key, struct python_slot *slot)
+{
+	if (key >= MUSL_KEYS)
+		return false;
+	*slot = (struct python_slot){.hops = 2, .hop = {MUSL_TSD, (int32_t)(8 * key)}};
 	return true;
 }
 
@@ -235,8 +253,11 @@ static bool is_key(struct finder *f, uint32_t offset, struct python_slot *out)
 	struct python_slot slot;
 	uint32_t tss[2];
 
-	if (memory_read(f->pid, f->runtime + offset, tss, sizeof(tss)) || tss[0] != 1 ||
-	    !key_slot(f, tss[1], &slot) || !proved(f, &slot, false))
+	if (memory_read(f->pid, f->runtime + offset, tss, sizeof(tss)) || tss[0] != 1)
+		return false;
+	/* The wrong one of the two is not proved. */
+	if (!(glibc_key_slot(tss[1], &slot) && proved(f, &slot, false)) &&
+	    !(musl_key_slot(tss[1], &slot) && proved(f, &slot, false)))
 		return false;
 	f->layout->runtime_gilstate_key = offset;
 	*out = slot;
@@ -316,7 +337,7 @@ int thread_slots_find(const struct binary *b, uint64_t runtime, bool musl,
 
 	memset(&w->current, 0, sizeof(w->current));
 	memset(&w->attached, 0, sizeof(w->attached));
-	err = read_bases(&f);
+	err = read_states(&f);
 	if (err)
 		return err;
 	if (layout->runtime_gilstate_current != UINT32_MAX)

@@ -14,9 +14,10 @@ struct python_layout;
 
 /*
  * Fills in walk.current and walk.attached of @layout, and corrects the offsets of the
- * variables in _PyRuntime (at @runtime) that they are read from. @musl: what the process'
- * C library is. A slot that is not there, or holds something else than a thread's state,
- * has no hops. 0, -EAGAIN (there is no thread state yet), or another negative errno.
+ * variables in _PyRuntime (at @runtime) that they are read from. @musl: its C library is musl,
+ * which decides how blocks of modules are found. A slot that is not there, or holds something else
+ * than a thread's state, has no hops. 0, -EAGAIN (there is no thread state yet), or another
+ * negative errno.
  */
 int thread_slots_find(const struct binary *b, uint64_t runtime, bool musl,
 		      struct python_layout *layout);

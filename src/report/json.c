@@ -49,12 +49,6 @@ static void field_known_bytes(struct json_writer *w, const char *name, int64_t s
 		json_field_s64(w, name, size_bytes);
 }
 
-static void field_empty_array(struct json_writer *w, const char *name)
-{
-	json_key(w, name);
-	json_array_begin(w);
-	json_array_end(w);
-}
 
 static void put_allocator(struct json_writer *w, const struct coverage_allocator *a)
 {
@@ -269,6 +263,20 @@ static void field_frames(struct json_writer *w, const struct snapshot_stack *sta
 	json_array_end(w);
 }
 
+static void field_types(struct json_writer *w, const struct snapshot_type *types, size_t count)
+{
+	json_key(w, "types");
+	json_array_begin(w);
+	for (size_t i = 0; i < count; i++) {
+		json_object_begin(w);
+		json_field_string(w, "name", types[i].name);
+		json_field_u64(w, "blocks", types[i].blocks);
+		json_field_u64(w, "bytes", types[i].bytes);
+		json_object_end(w);
+	}
+	json_array_end(w);
+}
+
 static void put_stack(struct json_writer *w, const struct snapshot_stack *stack, size_t rank,
 		      bool exact)
 {
@@ -289,7 +297,7 @@ static void put_stack(struct json_writer *w, const struct snapshot_stack *stack,
 	json_field_u64(w, "freed_blocks", stack->freed_blocks);
 	json_field_double(w, "oldest_s", stack->oldest_s);
 	json_field_string(w, "domain", domain_name(stack->domain));
-	field_empty_array(w, "types");
+	field_types(w, stack->types, stack->type_count);
 	json_field_null(w, "verdict");
 	json_field_string(w, "incomplete", stack->incomplete);
 	field_frames(w, stack);

@@ -27,6 +27,7 @@
 #define NAME_MAX_BYTES 512
 #define PIDS_MAX 5	 /* of one stack */
 #define PROCESSES_MAX 20 /* rows, unless verbose */
+#define TYPES_SHOWN 4	 /* of one stack, unless verbose */
 
 #define BOLD "1"
 #define DIM "2"
@@ -371,6 +372,45 @@ static void put_stack_facts(const struct text *t, const struct snapshot_stack *s
 		putc(')', t->out);
 }
 
+/* The interpreter's own functions are left out, unless verbose: the lines of Python
+ * that they run say more. */
+static void put_frames(const struct text *t, const struct snapshot_stack *stack)
+{
+	size_t hidden = 0;
+
+	for (size_t i = 0; i < stack->frame_count; i++) {
+		const struct frame *f = &stack->frames[i];
+
+		if (f->interpreter && !t->verbose) {
+			hidden++;
+			continue;
+		}
+		put_frame(t, f);
+	}
+	if (hidden && hidden == stack->frame_count)
+		put_frame(t, &stack->frames[0]);
+}
+
+/* "types: 1,814 x app.Connection (101.5 KiB), 12 x dict (2.7 KiB)" */
+static void put_types(const struct text *t, const struct snapshot_stack *stack)
+{
+	size_t n = t->verbose || stack->type_count <= TYPES_SHOWN ? stack->type_count : TYPES_SHOWN;
+
+	if (!n)
+		return;
+	fputs("\t\ttypes: ", t->out);
+	for (size_t i = 0; i < n; i++) {
+		const struct snapshot_type *type = &stack->types[i];
+
+		fprintf(t->out, "%s%s x ", i ? ", " : "", units_count(type->blocks).s);
+		put_name(t, type->name);
+		fprintf(t->out, " (%s)", units_bytes(type->bytes).s);
+	}
+	if (n < stack->type_count)
+		fprintf(t->out, " and %s more", units_count(stack->type_count - n).s);
+	putc('\n', t->out);
+}
+
 static void put_stack(const struct text *t, const struct snapshot_stack *stack)
 {
 	putc('\t', t->out);
@@ -380,8 +420,8 @@ static void put_stack(const struct text *t, const struct snapshot_stack *stack)
 	color_off(t);
 	put_stack_facts(t, stack);
 	putc('\n', t->out);
-	for (size_t i = 0; i < stack->frame_count; i++)
-		put_frame(t, &stack->frames[i]);
+	put_types(t, stack);
+	put_frames(t, stack);
 	if (stack->incomplete) {
 		fputs("\t\t[stack cut: ", t->out);
 		put_name(t, stack->incomplete);

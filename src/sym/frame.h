@@ -30,6 +30,7 @@ struct frame {
 	enum frame_lang lang;
 	bool inlined;	      /* an inlined call: shares its address with the next frame */
 	bool has_offset;      /* @offset is known */
+	bool interpreter;     /* of the binary that runs the Python frames of the stack */
 	uint32_t line;	      /* 0: unknown */
 	uint64_t address;     /* in the process */
 	uint64_t offset;      /* virtual address in the object: what addr2line wants */

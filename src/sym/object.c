@@ -49,7 +49,7 @@ struct object {
 	char *build_id;
 	uint64_t identity;
 	/* Set while other threads look; the pid last, as it tells that both are there. */
-	bool is_allocator;
+	bool is_allocator, is_interpreter;
 	pid_t origin_pid;
 	uint64_t origin_ticks;
 	size_t load_count;
@@ -411,6 +411,16 @@ void object_set_allocator(struct object *o)
 bool object_is_allocator(const struct object *o)
 {
 	return __atomic_load_n(&o->is_allocator, __ATOMIC_RELAXED);
+}
+
+void object_set_interpreter(struct object *o)
+{
+	__atomic_store_n(&o->is_interpreter, true, __ATOMIC_RELAXED);
+}
+
+bool object_is_interpreter(const struct object *o)
+{
+	return __atomic_load_n(&o->is_interpreter, __ATOMIC_RELAXED);
 }
 
 void object_set_origin(struct object *o, pid_t pid, uint64_t start_ticks)

@@ -45,6 +45,9 @@ bool object_is_same_file(const struct object *a, const struct object *b);
 /* A library that is an allocator: what it maps itself is not the program's. */
 void object_set_allocator(struct object *o);
 bool object_is_allocator(const struct object *o);
+/* A binary that holds a CPython interpreter which is traced. */
+void object_set_interpreter(struct object *o);
+bool object_is_interpreter(const struct object *o);
 /* A hash of its build id, or of its path if it has none: equal in every run. */
 uint64_t object_identity(const struct object *o);
 /* The number of its inode, as the mappings of processes show it. */

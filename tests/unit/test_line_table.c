@@ -2,7 +2,7 @@
 /*
  * The truth is what a Python says itself: of the one that runs here for many code
  * objects, of others for one that was saved. LEAKTOP_PYTHON names another Python (a
- * command), LEAKTOP_STDLIB=1 takes its whole standard library (minutes).
+ * command), LEAKTOP_STDLIB=1 takes its whole standard library.
  */
 #include "python/line_table.h"
 
