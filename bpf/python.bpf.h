@@ -21,6 +21,7 @@
 
 #define PYTHON_EPOCH_BITS 16
 #define PYTHON_STEPS_MAX (2 * PYTHON_FRAMES_MAX) /* frames, and entry frames between them */
+#define PYTHON_PAGE 4096
 #define PYTHON_WINDOW_BELOW 896			 /* bytes of a window below the frame read */
 
 struct {
@@ -52,18 +53,30 @@ static __always_inline __u32 *python_epoch(__u32 slot, __u64 code)
 	return bpf_map_lookup_elem(&python_epochs, &at);
 }
 
+/* A window is of one page: what lies beyond may not be mapped, and a read that fails costs
+ * more than all that succeed. */
+static __always_inline __u64 window_at(__u64 address)
+{
+	__u64 offset = address & (PYTHON_PAGE - 1), last = PYTHON_PAGE - 8 * UNWIND_WINDOW_WORDS;
+	__u64 start = offset > PYTHON_WINDOW_BELOW ? offset - PYTHON_WINDOW_BELOW : 0;
+
+	return address - offset + (start > last ? last : start);
+}
+
 static __always_inline bool python_word(struct python_state *py, __u64 address, __u64 *out)
 {
 	__u64 at = address - py->window_start;
 
-	if (at > sizeof(py->window) - 8 || at & 7) {
-		py->window_start = address - PYTHON_WINDOW_BELOW;
+	if (address & 7)
+		return false;
+	if (at > sizeof(py->window) - 8) {
+		py->window_start = window_at(address);
 		if (bpf_probe_read_user(py->window, sizeof(py->window),
 					(void *)py->window_start)) {
 			py->window_start = UNWIND_NO_WINDOW;
-			return !bpf_probe_read_user(out, sizeof(*out), (void *)address);
+			return false;
 		}
-		at = PYTHON_WINDOW_BELOW;
+		at = address - py->window_start;
 	}
 	*out = py->window[at >> 3 & (UNWIND_WINDOW_WORDS - 1)];
 	return true;

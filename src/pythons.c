@@ -125,23 +125,30 @@ const struct interpreter *python_interpreter(const struct python *python)
 	return python && python->followed ? &python->interpreter : NULL;
 }
 
-static void place_add(struct places *p, const struct alloc_func *func, uint64_t vaddr)
+static void place_add(struct places *p, const struct alloc_func *func, uint64_t vaddr,
+		      uint64_t equal)
 {
 	for (size_t i = 0; i < p->count; i++) {
 		if (p->items[i].vaddr == vaddr)
 			return;
 	}
 	if (p->count < PLACES_MAX)
-		p->items[p->count++] = (struct alloc_place){func, vaddr};
+		p->items[p->count++] = (struct alloc_place){func, vaddr, equal};
 }
 
+/* A function that is called through the table alone, and that by an equal address, may be
+ * probed there. */
 static void places_of_tables(struct places *p, const struct interpreter *i,
-			     const struct alloc_tables *t)
+			     const struct alloc_tables *t, bool redirected)
 {
 	for (int verb = 0; verb < VERBS; verb++) {
-		for (int domain = ALLOC_MEM; domain < ALLOC_DOMAINS; domain++)
-			place_add(p, &functions[verb],
-				  t->functions[domain][verb].address - i->bias);
+		for (int domain = ALLOC_MEM; domain < ALLOC_DOMAINS; domain++) {
+			const struct alloc_function *f = &t->functions[domain][verb];
+			bool equal = redirected && f->inlined && f->equal;
+
+			place_add(p, &functions[verb], f->address - i->bias,
+				  equal ? f->equal - i->bias : 0);
+		}
 	}
 }
 
@@ -267,7 +274,7 @@ static void open_objects(const struct pythons *p, struct python *python, struct 
 	c->freelists = true;
 	c->by_malloc = tables.hook == HOOK_RAW;
 	if (!c->by_malloc)
-		places_of_tables(places, &python->interpreter, &tables);
+		places_of_tables(places, &python->interpreter, &tables, python->redirect != NULL);
 }
 
 static void close_objects(struct python *python, const char *reason)
@@ -306,7 +313,7 @@ static void attach(struct pythons *p, struct tracee *t)
 	python->followed = true;
 	object_set_interpreter(object);
 	if (i->code_dealloc)
-		place_add(&places, &code_dealloc, i->code_dealloc - i->bias);
+		place_add(&places, &code_dealloc, i->code_dealloc - i->bias, 0);
 	open_objects(p, python, &places);
 	if (python->coverage.by_malloc)
 		ledger_python_by_malloc(p->m.ledger, t->slot);
@@ -317,7 +324,7 @@ static void attach(struct pythons *p, struct tracee *t)
 			 strerror(-err));
 		close_objects(python, "its allocator's functions could not be probed");
 	}
-	python->coverage.redirected = redirect_count(python->redirect) > 0;
+	python->coverage.redirected = python->redirect && redirect_count(python->redirect) > 0;
 	announce(t);
 }
 

@@ -66,8 +66,9 @@ int alloc_sites_scan(int fd, const char *extra_prefix, struct alloc_sites *out);
 struct alloc_place {
 	const struct alloc_func *func;
 	uint64_t vaddr;
+	uint64_t equal; /* 0: none; else calls come by there too, on their way to @vaddr */
 };
-/* The sites of such functions, in their order. @allocator has static storage. */
+/* The sites at the @vaddr of such functions, in their order. @allocator has static storage. */
 int alloc_sites_at(int fd, const char *allocator, const struct alloc_place *places, size_t count,
 		   struct alloc_sites *out);
 void alloc_sites_release(struct alloc_sites *s);

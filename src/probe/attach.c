@@ -8,7 +8,6 @@
 #include <bpf/libbpf.h>
 
 #include "probe/closer.h"
-#include "probe/planner.h"
 
 struct probe_plan {
 	struct probe_point *points;
@@ -30,15 +29,27 @@ static bool is_free(const struct probe_spec *spec)
 	return spec->op == OP_FREE || spec->op == OP_CODE_FREE;
 }
 
+static struct plan plan_of(const struct alloc_site *site, bool multi_nop)
+{
+	const struct probe_spec *spec = &site->func->spec;
+	/* What a NULL test of another argument says is not ours to use. */
+	enum plan_kind kind = is_free(spec) && !spec->ptr_arg	       ? PLAN_FREE_NULL
+			      : is_free(spec) || spec->op == OP_UNWIND ? PLAN_ENTRY
+								       : PLAN_RETURN;
+
+	return plan_probe_args(site->code, site->code_len, site->vaddr, kind, multi_nop,
+			       alloc_func_args(site->func));
+}
+
+enum insn_class probe_site_insn(const struct alloc_site *site)
+{
+	return plan_of(site, false).insn;
+}
+
 static void plan_site(struct probe_point *point, const struct alloc_site *site, bool multi_nop)
 {
 	struct probe_spec spec = site->func->spec;
-	/* What a NULL test of another argument says is not ours to use. */
-	enum plan_kind kind = is_free(&spec) && !spec.ptr_arg		? PLAN_FREE_NULL
-			      : is_free(&spec) || spec.op == OP_UNWIND ? PLAN_ENTRY
-									: PLAN_RETURN;
-	struct plan plan = plan_probe_args(site->code, site->code_len, site->vaddr, kind, multi_nop,
-					   alloc_func_args(site->func));
+	struct plan plan = plan_of(site, multi_nop);
 
 	spec.sp_words = plan.sp_words;
 	spec.throws = alloc_func_throws(site->func);

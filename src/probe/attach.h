@@ -11,6 +11,7 @@
 #include "bpf/kernel.h"
 #include "probe/allocators.h"
 #include "probe/method.h"
+#include "probe/planner.h"
 
 /* Where the probes of one object go: made once an object, used for each process. */
 struct probe_plan;
@@ -20,13 +21,16 @@ struct probe_plan *probe_plan_new(const struct alloc_sites *sites, bool multi_no
 void probe_plan_free(struct probe_plan *p);
 size_t probe_plan_count(const struct probe_plan *p);
 
+/* What a probe of @site would sit on. */
+enum insn_class probe_site_insn(const struct alloc_site *site);
+
 /* One probe, for doctor and coverage. */
 struct probe_point {
 	const struct alloc_site *site; /* NULL: the dynamic linker's hook */
 	uint64_t offset;	       /* in the file */
 	uint64_t cookie;
 	enum kernel_program program; /* PROGRAM_SESSION stands for entry and return */
-	int insn;		     /* enum insn_class */
+	enum insn_class insn;
 	bool throws;		     /* not without PROGRAM_GUARD */
 };
 /* Whether it holds the place where unwinding starts. */

@@ -375,11 +375,34 @@ static bool is_same_place(const struct object_probes *o, const struct object *ob
 	if (o->object != object || o->sites.count != count)
 		return false;
 	for (size_t i = 0; i < count; i++) {
-		if (o->sites.items[i].vaddr != places[i].vaddr ||
-		    o->sites.items[i].func != places[i].func)
+		const struct alloc_site *site = &o->sites.items[i];
+
+		if (site->func != places[i].func ||
+		    (site->vaddr != places[i].vaddr && site->vaddr != places[i].equal))
 			return false;
 	}
 	return true;
+}
+
+/* Takes the equal address where the function itself can only be probed dearly. */
+static void prefer_cheap(const struct object *object, const struct alloc_place *places,
+			 struct alloc_sites *sites)
+{
+	for (size_t i = 0; i < sites->count; i++) {
+		struct alloc_place place = {places[i].func, places[i].equal, 0};
+		struct alloc_sites other;
+
+		if (!places[i].equal || probe_site_insn(&sites->items[i]) != INSN_STEPPED ||
+		    alloc_sites_at(object_fd(object), NULL, &place, 1, &other))
+			continue;
+		if (probe_site_insn(&other.items[0]) < INSN_STEPPED) {
+			struct alloc_site dear = sites->items[i];
+
+			sites->items[i] = other.items[0];
+			other.items[0] = dear;
+		}
+		alloc_sites_release(&other);
+	}
 }
 
 static int placed_new(struct object *object, const char *allocator,
@@ -393,8 +416,10 @@ static int placed_new(struct object *object, const char *allocator,
 	o->object = object;
 	o->placed = true;
 	err = alloc_sites_at(object_fd(object), allocator, places, count, &o->sites);
-	if (!err)
+	if (!err) {
+		prefer_cheap(object, places, &o->sites);
 		o->plan = probe_plan_new(&o->sites, false);
+	}
 	if (o->plan) {
 		*out = o;
 		return 0;

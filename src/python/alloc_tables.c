@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "python/alloc_refs.h"
+#include "python/binary.h"
 #include "python/equal_address.h"
 #include "python/inlined_copies.h"
 #include "python/interpreter.h"
@@ -26,7 +27,7 @@
 #include "target/procfs.h"
 #include "unwind/elf_image.h"
 
-#define HOOKS_MAX 8		     /* one upon the other */
+#define HOOKS_MAX 8		      /* one upon the other */
 #define RUNTIME_BYTES_MAX (64u << 10) /* of _PyRuntime in which the tables are looked for */
 #define TEXT_BYTES_MAX (64u << 20)
 #define RANGES_MAX 65536u
@@ -47,8 +48,8 @@ struct finder {
 	const struct interpreter *interpreter;
 	int fd;
 	struct elf_image *image; /* reads from fd */
-	struct range binary;   /* the interpreter's code */
-	struct range *code;    /* all code of the process */
+	struct range binary;	 /* the interpreter's code */
+	struct range *code;	 /* all code of the process */
 	size_t code_count;
 	uint8_t *text; /* the section with the allocator */
 	size_t text_bytes;
@@ -212,6 +213,46 @@ static int find_in_runtime(const struct finder *f, uint64_t tables[ALLOC_DOMAINS
 	return err;
 }
 
+static bool is_mapping_of(const struct interpreter *i, const struct mapping *m)
+{
+	return m->executable && m->inode == i->inode && m->dev_major == i->dev_major &&
+	       m->dev_minor == i->dev_minor;
+}
+
+static int open_binary(const struct interpreter *i, struct binary **out)
+{
+	struct maps_iter *it;
+	struct mapping m;
+	int err, got = 0;
+
+	err = maps_iter_new(i->pid, &it);
+	if (err)
+		return err;
+	err = -ENOENT;
+	while (err == -ENOENT && (got = maps_iter_next(it, &m)) > 0) {
+		if (is_mapping_of(i, &m))
+			err = binary_new(i->pid, &m, out);
+	}
+	maps_iter_free(it);
+	return got < 0 ? got : err;
+}
+
+static int find_by_refs(const struct interpreter *i, uint64_t tables[ALLOC_DOMAINS])
+{
+	struct binary *b;
+	unsigned int domain;
+	int err;
+
+	err = open_binary(i, &b);
+	if (err)
+		return err;
+	err = alloc_refs_tables(b, tables);
+	for (domain = 0; !err && domain < ALLOC_DOMAINS; domain++)
+		tables[domain] += i->bias;
+	binary_free(b);
+	return err;
+}
+
 static int find_outermost(const struct finder *f, uint64_t tables[ALLOC_DOMAINS])
 {
 	const struct interpreter *i = f->interpreter;
@@ -221,9 +262,8 @@ static int find_outermost(const struct finder *f, uint64_t tables[ALLOC_DOMAINS]
 
 	if (i->major != 3 || i->minor >= 12)
 		return find_in_runtime(f, tables);
-	err = alloc_refs_tables(f->image, tables);
+	err = find_by_refs(i, tables);
 	for (domain = 0; !err && domain < ALLOC_DOMAINS; domain++) {
-		tables[domain] += i->bias;
 		err = memory_read(i->pid, tables[domain], &t, sizeof(t));
 		if (!err && !is_table(f, &t))
 			err = -ENOENT;
@@ -245,8 +285,7 @@ static enum alloc_hook next_table(const struct finder *f, const struct chain *c,
 	struct table t;
 
 	*inner = 0;
-	if (!c->table.ctx ||
-	    memory_read(f->interpreter->pid, c->table.ctx, words, sizeof(words)))
+	if (!c->table.ctx || memory_read(f->interpreter->pid, c->table.ctx, words, sizeof(words)))
 		return ours ? HOOK_NONE : HOOK_FOREIGN;
 	memcpy(&t, words, sizeof(t));
 	if (is_table(f, &t)) {
@@ -319,6 +358,7 @@ static void describe(const struct finder *f, const struct chain *c, unsigned int
 		.now = word,
 		.address = word,
 	};
+	out->outside = !in_range(&f->binary, word);
 	if (word < f->text_address || word - f->text_address >= f->text_bytes)
 		return;
 	out->address = function_proper(f, word);

@@ -13,8 +13,19 @@
 
 struct interpreter;
 
-enum alloc_domain { ALLOC_RAW = 0, ALLOC_MEM, ALLOC_OBJ, ALLOC_DOMAINS };
-enum alloc_verb { VERB_MALLOC = 0, VERB_CALLOC, VERB_REALLOC, VERB_FREE, VERBS };
+enum alloc_domain {
+	ALLOC_RAW = 0,
+	ALLOC_MEM,
+	ALLOC_OBJ,
+	ALLOC_DOMAINS
+};
+enum alloc_verb {
+	VERB_MALLOC = 0,
+	VERB_CALLOC,
+	VERB_REALLOC,
+	VERB_FREE,
+	VERBS
+};
 
 enum alloc_hook {
 	HOOK_NONE = 0,	  /* pymalloc (or mimalloc) itself */
@@ -24,13 +35,14 @@ enum alloc_hook {
 	HOOK_FOREIGN,	  /* something else, such as a profiler's */
 };
 
-/* A function that allocates, at the end of the chain of hooks. */
+/* A function that allocates, at the end of the chain of hooks. Addresses are of the process. */
 struct alloc_function {
-	uint64_t address; /* in the process; the function proper, also when the table holds an equal address */
-	uint64_t slot;	  /* address of the word in the (innermost) table that leads to it */
-	uint64_t now;	  /* what that word holds */
-	uint64_t equal;	  /* another address that does the same, safe to put there; 0: none found */
-	unsigned int inlined; /* promoted copies: comparisons with the function's address in the text */
+	uint64_t address;     /* the function proper, also when the table holds an equal address */
+	uint64_t slot;	      /* the word in the (innermost) table that leads to it */
+	uint64_t now;	      /* what that word holds */
+	uint64_t equal;	      /* does the same, safe to put there; 0: none found */
+	unsigned int inlined; /* promoted copies: see inlined_copies.h */
+	bool outside;	      /* not in the interpreter's binary (only with HOOK_FOREIGN) */
 };
 
 struct alloc_tables {
@@ -47,15 +59,18 @@ struct alloc_tables {
  */
 int alloc_tables_find(const struct interpreter *i, struct alloc_tables *out);
 
-/* The same from a text and tables at hand, for tests: how an equal address is chosen for
- * the function at text[at]; 0 if there is none. @text begins at @text_address. */
+/* An equal address for @function in @text, which begins at @text_address; 0 if there is none. */
 uint64_t equal_address(const uint8_t *text, size_t bytes, uint64_t text_address, uint64_t function);
 /* The function that code at @address falls or jumps into; @address itself if it is none
  * of the known forms (no-ops, endbr64, jmp). */
 uint64_t equal_target(const uint8_t *text, size_t bytes, uint64_t text_address, uint64_t address);
 
-/* 3.13 on: "nop5; ret", "nop5; xor eax,eax; ret" or such in the binary that does nothing
- * and returns 0, for the reference tracer. 0 and its address, or -ENOENT. */
+/*
+ * 3.13 on: "nop5; xor eax,eax; ret", "nop5; ret" or such in the binary, for the reference
+ * tracer (CPython ignores what that returns). 0 and its address, or -ENOENT. It can lie
+ * within a function, behind a jump, where the unwinding rules need not be right: at a
+ * probe on it the return address is what the stack pointer points to.
+ */
 int alloc_find_stub(const struct interpreter *i, uint64_t *address);
 
 #endif

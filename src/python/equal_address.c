@@ -19,9 +19,9 @@
 
 #include "python/alloc_tables.h"
 
-#define PADDING_MAX 31	 /* bytes of no-ops before a function that are looked at */
-#define SYNC_BYTES 192	 /* from where decoding begins before an address */
-#define SYNC_STARTS 16	 /* from how many places */
+#define PADDING_MAX 31 /* bytes of no-ops before a function that are looked at */
+#define SYNC_BYTES 192 /* from where decoding begins before an address */
+#define SYNC_STARTS 16 /* from how many places */
 #define ENDBR64_BYTES 4
 
 static const uint8_t endbr64[ENDBR64_BYTES] = {0xf3, 0x0f, 0x1e, 0xfa};
@@ -38,8 +38,8 @@ static bool code_init(struct code *c, const uint8_t *text, size_t bytes, uint64_
 	c->bytes = text;
 	c->count = bytes;
 	c->address = text_address;
-	return ZYAN_SUCCESS(ZydisDecoderInit(&c->decoder, ZYDIS_MACHINE_MODE_LONG_64,
-					     ZYDIS_STACK_WIDTH_64));
+	return ZYAN_SUCCESS(
+		ZydisDecoderInit(&c->decoder, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64));
 }
 
 static bool code_decode(const struct code *c, size_t at, ZydisDecodedInstruction *out)
@@ -99,22 +99,6 @@ static unsigned int bytes_that_differ(uint64_t a, uint64_t b)
 	return n;
 }
 
-struct choice {
-	uint64_t function, best; /* best: 0 is none */
-	unsigned int differing;
-};
-
-/* The first of several as good is kept. */
-static void choice_offer(struct choice *choice, uint64_t address)
-{
-	unsigned int differing = bytes_that_differ(address, choice->function);
-
-	if (choice->best && differing >= choice->differing)
-		return;
-	choice->best = address;
-	choice->differing = differing;
-}
-
 /* Whether what lies from @from to @to are no-ops, whole ones. */
 static bool all_nops(const struct code *c, size_t from, size_t to)
 {
@@ -126,16 +110,6 @@ static bool all_nops(const struct code *c, size_t from, size_t to)
 		from += insn.length;
 	}
 	return from == to;
-}
-
-static void offer_padding(const struct code *c, size_t at, struct choice *choice)
-{
-	size_t back;
-
-	for (back = 1; back <= PADDING_MAX && back <= at; back++) {
-		if (all_nops(c, at - back, at) && starts_instruction(c, at - back))
-			choice_offer(choice, choice->function - back);
-	}
 }
 
 static bool has_endbr64(const struct code *c, size_t at)
@@ -160,34 +134,6 @@ static bool jump_target(const struct code *c, size_t at, uint64_t *target)
 	return true;
 }
 
-static void offer_jumps(const struct code *c, struct choice *choice)
-{
-	uint64_t target;
-	size_t at;
-
-	for (at = 0; at < c->count; at++) {
-		if (jump_target(c, at, &target) && target == choice->function &&
-		    starts_instruction(c, at))
-			choice_offer(choice, c->address + at);
-	}
-}
-
-uint64_t equal_address(const uint8_t *text, size_t bytes, uint64_t text_address, uint64_t function)
-{
-	struct choice choice = {.function = function};
-	uint64_t at = function - text_address;
-	struct code c;
-
-	if (function < text_address || at >= bytes || !code_init(&c, text, bytes, text_address))
-		return 0;
-	offer_padding(&c, at, &choice);
-	if (has_endbr64(&c, at))
-		choice_offer(&choice, function + ENDBR64_BYTES);
-	if (!choice.best || choice.differing > 1)
-		offer_jumps(&c, &choice);
-	return choice.best;
-}
-
 /* Behind the no-ops at @at; 0 if they do not end. */
 static uint64_t behind_nops(const struct code *c, size_t at)
 {
@@ -204,17 +150,95 @@ static uint64_t behind_nops(const struct code *c, size_t at)
 	return 0;
 }
 
-uint64_t equal_target(const uint8_t *text, size_t bytes, uint64_t text_address, uint64_t address)
+/* The function that a call to @at gets into, in one of the ways that are known here. */
+static uint64_t leads_to(const struct code *c, size_t at)
 {
-	uint64_t at = address - text_address, target;
+	uint64_t target;
+
+	if (jump_target(c, at, &target)) {
+		if (target >= c->address && target - c->address < c->count)
+			return target;
+		return c->address + at;
+	}
+	if (at >= ENDBR64_BYTES && has_endbr64(c, at - ENDBR64_BYTES))
+		return c->address + at - ENDBR64_BYTES;
+	target = behind_nops(c, at);
+	return target ? target : c->address + at;
+}
+
+struct choice {
+	uint64_t function, best; /* best: 0 is none */
+	unsigned int rank;
+};
+
+/* Instructions that kernels emulate, so that a probe there costs a tenth: nop, push of a
+ * register, jmp (arch/x86/kernel/uprobes.c). */
+static bool is_cheap(const struct code *c, size_t at)
+{
+	uint8_t byte = c->bytes[at];
+
+	if (byte == 0x41 && at + 1 < c->count)
+		byte = c->bytes[at + 1];
+	return byte == 0x90 || (byte & 0xf8) == 0x50 || byte == 0xe9 || byte == 0xeb;
+}
+
+/* The first of several as good is kept. What would not be known again is none. */
+static void choice_offer(struct choice *choice, const struct code *c, size_t at)
+{
+	uint64_t address = c->address + at;
+	unsigned int rank = bytes_that_differ(address, choice->function) +
+			    (is_cheap(c, at) ? 0 : sizeof(uint64_t));
+
+	if ((choice->best && rank >= choice->rank) || leads_to(c, at) != choice->function)
+		return;
+	choice->best = address;
+	choice->rank = rank;
+}
+
+static void offer_padding(const struct code *c, size_t at, struct choice *choice)
+{
+	size_t back;
+
+	for (back = 1; back <= PADDING_MAX && back <= at; back++) {
+		if (all_nops(c, at - back, at) && starts_instruction(c, at - back))
+			choice_offer(choice, c, at - back);
+	}
+}
+
+static void offer_jumps(const struct code *c, struct choice *choice)
+{
+	uint64_t target;
+	size_t at;
+
+	for (at = 0; at < c->count; at++) {
+		if (jump_target(c, at, &target) && target == choice->function &&
+		    starts_instruction(c, at))
+			choice_offer(choice, c, at);
+	}
+}
+
+uint64_t equal_address(const uint8_t *text, size_t bytes, uint64_t text_address, uint64_t function)
+{
+	struct choice choice = {.function = function};
+	uint64_t at = function - text_address;
 	struct code c;
 
-	if (address < text_address || at >= bytes || !code_init(&c, text, bytes, text_address))
+	if (function < text_address || at >= bytes || !code_init(&c, text, bytes, text_address))
+		return 0;
+	offer_padding(&c, at, &choice);
+	if (has_endbr64(&c, at))
+		choice_offer(&choice, &c, at + ENDBR64_BYTES);
+	if (!choice.best || choice.rank > 1)
+		offer_jumps(&c, &choice);
+	return choice.best;
+}
+
+uint64_t equal_target(const uint8_t *text, size_t bytes, uint64_t text_address, uint64_t address)
+{
+	struct code c;
+
+	if (address < text_address || address - text_address >= bytes ||
+	    !code_init(&c, text, bytes, text_address))
 		return address;
-	if (at >= ENDBR64_BYTES && has_endbr64(&c, at - ENDBR64_BYTES))
-		return address - ENDBR64_BYTES;
-	if (jump_target(&c, at, &target))
-		return target >= text_address && target - text_address < bytes ? target : address;
-	target = behind_nops(&c, at);
-	return target ? target : address;
+	return leads_to(&c, address - text_address);
 }

@@ -31,9 +31,9 @@ struct insn {
 
 static bool decode(const struct scan *s, size_t at, struct insn *out)
 {
-	return at < s->bytes && ZYAN_SUCCESS(ZydisDecoderDecodeFull(&s->decoder, s->text + at,
-								    s->bytes - at, &out->head,
-								    out->ops));
+	return at < s->bytes &&
+	       ZYAN_SUCCESS(ZydisDecoderDecodeFull(&s->decoder, s->text + at, s->bytes - at,
+						   &out->head, out->ops));
 }
 
 static ZydisRegister whole(const ZydisDecodedOperand *op)
@@ -213,8 +213,8 @@ void inlined_copies_count(const uint8_t *text, size_t bytes, uint64_t text_addre
 
 	for (i = 0; i < count; i++)
 		functions[i].compares = 0;
-	if (!ZYAN_SUCCESS(ZydisDecoderInit(&s.decoder, ZYDIS_MACHINE_MODE_LONG_64,
-					   ZYDIS_STACK_WIDTH_64)))
+	if (!ZYAN_SUCCESS(
+		    ZydisDecoderInit(&s.decoder, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64)))
 		return;
 	bounds(functions, count, &low, &high);
 	for (at = 0; at + 4 <= bytes; at++) {

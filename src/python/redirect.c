@@ -21,7 +21,6 @@
 
 #include "python/alloc_tables.h"
 #include "python/interpreter.h"
-#include "python/ref_tracer.h"
 #include "target/memory.h"
 #include "target/procfs.h"
 
@@ -228,9 +227,9 @@ int redirect_ref_tracer(struct redirect *r, const struct interpreter *i, uint64_
 
 	if (r->count == REDIRECT_WORDS_MAX)
 		return -E2BIG;
-	err = ref_tracer_slot(i, &word.address);
-	if (err)
-		return err == -ENOENT ? -ENOTSUP : err;
+	if (i->layout.runtime_ref_tracer == UINT32_MAX)
+		return -ENOTSUP;
+	word.address = i->runtime + i->layout.runtime_ref_tracer;
 	err = apply_word(r->pid, &word);
 	if (err)
 		return err;
@@ -260,7 +259,7 @@ struct redirect *redirect_copy(const struct redirect *r, pid_t child)
 		return NULL;
 	*copy = *r;
 	copy->pid = child;
-	if (share_memory(r->pid, child))
+	if (child != r->pid && share_memory(r->pid, child))
 		copy->count = 0;
 	return copy;
 }
@@ -280,7 +279,7 @@ void redirect_withdraw(struct redirect *r)
 
 size_t redirect_count(const struct redirect *r)
 {
-	return r->count;
+	return r ? r->count : 0;
 }
 
 const struct redirect_word *redirect_at(const struct redirect *r, size_t n)

@@ -49,8 +49,8 @@ int redirect_new(const struct interpreter *i, const struct alloc_tables *t, stru
  */
 int redirect_ref_tracer(struct redirect *r, const struct interpreter *i, uint64_t stub);
 
-/* A child has inherited @r by fork. One that shares its parent's memory (vfork) gets no
- * words: they are the parent's. NULL: no memory. */
+/* A child has inherited @r by fork; or another record of the same process. A child that
+ * shares its parent's memory (vfork) gets no words: they are the parent's. NULL: no memory. */
 struct redirect *redirect_copy(const struct redirect *r, pid_t child);
 
 /* Puts back what is still ours, but for lasting words; redirect_apply() redirects again.
@@ -64,6 +64,7 @@ void redirect_withdraw(struct redirect *r);
 /* Drops the record without touching the process (it has run exec). NULL is fine. */
 void redirect_free(struct redirect *r);
 
+/* 0 for NULL. */
 size_t redirect_count(const struct redirect *r);
 const struct redirect_word *redirect_at(const struct redirect *r, size_t n);
 /* Words that are no more ours (tracemalloc was started meanwhile, say). */

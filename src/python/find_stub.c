@@ -8,7 +8,7 @@
  * There the unwinding rules may be those of the function around, at its end: a probe on
  * the stub finds its caller by what the stack pointer points to.
  */
-#include "python/ref_tracer.h"
+#include "python/alloc_tables.h"
 
 #include <errno.h>
 #include <stddef.h>
@@ -16,8 +16,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "python/alloc_refs.h"
-#include "python/alloc_tables.h"
 #include "python/equal_address.h"
 #include "python/interpreter.h"
 #include "unwind/elf_image.h"
@@ -102,49 +100,23 @@ static int find_stub(const struct elf_image *image, uint64_t *vaddr)
 	return best < none ? 0 : -ENOENT;
 }
 
-static int open_image(const struct interpreter *i, int *fd, struct elf_image **image)
-{
-	int err;
-
-	*fd = interpreter_open_binary(i);
-	if (*fd < 0)
-		return *fd;
-	err = elf_image_new_fd(*fd, image);
-	if (err)
-		close(*fd);
-	return err;
-}
-
 int alloc_find_stub(const struct interpreter *i, uint64_t *address)
 {
 	struct elf_image *image;
 	uint64_t vaddr;
 	int fd, err;
 
-	err = open_image(i, &fd, &image);
+	fd = interpreter_open_binary(i);
+	if (fd < 0)
+		return fd;
+	err = elf_image_new_fd(fd, &image);
 	if (err)
-		return err;
+		goto out;
 	err = find_stub(image, &vaddr);
+	elf_image_free(image);
 	if (!err)
 		*address = vaddr + i->bias;
-	elf_image_free(image);
-	close(fd);
-	return err;
-}
-
-int ref_tracer_slot(const struct interpreter *i, uint64_t *slot)
-{
-	struct elf_image *image;
-	uint32_t offset;
-	int fd, err;
-
-	err = open_image(i, &fd, &image);
-	if (err)
-		return err;
-	err = alloc_refs_tracer(image, &offset);
-	if (!err)
-		*slot = i->runtime + offset;
-	elf_image_free(image);
+out:
 	close(fd);
 	return err;
 }
