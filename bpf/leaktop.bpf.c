@@ -288,8 +288,10 @@ static __always_inline void finish_alloc(struct pt_regs *ctx, struct task_state 
 	}
 	block.size_bytes = c->size_bytes;
 	block.birth_ns = bpf_ktime_get_ns();
+	if (domain == DOMAIN_PYMALLOC)
+		task->fresh_block = address;
 	block.domain = domain;
-	block.stack_id = stack_id_of(ctx, task, tgid, domain);
+	block.stack_id = stack_id_of(ctx, task, tgid, domain, false);
 	stack_count_alloc(&block);
 	live_put(task->slot, address, &block);
 }
@@ -353,7 +355,7 @@ static __always_inline void finish_mapping(struct pt_regs *ctx, struct task_stat
 	if (!mapping_result(ctx, c, op, &m))
 		return;
 	if (m.new_length)
-		m.stack_id = stack_id_of(ctx, task, tgid, DOMAIN_MMAP);
+		m.stack_id = stack_id_of(ctx, task, tgid, DOMAIN_MMAP, false);
 	event_init(&m.head, EVENT_MAPPING, task->slot, tgid);
 	m.begin_ns = c->begin_ns;
 	if (bpf_ringbuf_output(&ring, &m, sizeof(m), 0)) {
@@ -466,6 +468,60 @@ int free_entry(struct pt_regs *ctx)
 		code_died(slot, address);
 	else if (address && live_take(slot, address, &block))
 		stack_count_free(&block);
+	return 0;
+}
+
+/*
+ * CPython's reference tracer (3.13 on; Include/cpython/object.h, PyRefTracer). Blocks are
+ * known from the allocator. What is learned here is that one which never went back to it
+ * has become another object: it lay in a freelist, and now belongs to this stack.
+ */
+#define REF_TRACER_CREATE 0
+/* What may lie before an object in its block: GC head and pre-header of two words each
+ * (Include/internal/pycore_object.h). */
+#define PYTHON_HEAD_BYTES 16
+#define PYTHON_HEADS 3
+
+static __always_inline bool take_object(__u32 slot, __u64 object, __u64 *address,
+					struct live_block *block)
+{
+	for (int i = 0; i < PYTHON_HEADS; i++) {
+		/* Nearly all that have a freelist have a GC head. */
+		*address = object - PYTHON_HEAD_BYTES * (i == 0 ? 1 : i == 1 ? 0 : 2);
+		if (live_take(slot, *address, block))
+			return true;
+	}
+	return false;
+}
+
+SEC("uprobe")
+int object_entry(struct pt_regs *ctx)
+{
+	struct live_block block = {};
+	struct task_state *task;
+	__u64 object, address;
+	__u32 tgid;
+
+	USE_THREAD_STACK(ctx, no_probe);
+	if (PT_REGS_PARM2(ctx) != REF_TRACER_CREATE)
+		return 0;
+	task = target_task(&tgid);
+	if (!task)
+		return 0;
+	count(COUNT_HITS);
+	object = PT_REGS_PARM1(ctx);
+	if (object - task->fresh_block < PYTHON_HEADS * PYTHON_HEAD_BYTES) {
+		task->fresh_block = 0;
+		return 0;
+	}
+	if (!take_object(task->slot, object, &address, &block))
+		return 0;
+	stack_count_free(&block);
+	block.birth_ns = bpf_ktime_get_ns();
+	block.stack_id = stack_id_of(ctx, task, tgid, DOMAIN_PYMALLOC, true);
+	block.domain = DOMAIN_PYMALLOC;
+	stack_count_alloc(&block);
+	live_put(task->slot, address, &block);
 	return 0;
 }
 

@@ -236,6 +236,7 @@ struct python_state {
 struct task_state {
 	__u32 slot; /* of its process, 0: not looked up yet */
 	__u32 depth;
+	__u64 fresh_block; /* pymalloc gave it out last; 0: it has become an object */
 	struct call calls[CALLS_MAX];
 	struct {
 		__u64 hash;

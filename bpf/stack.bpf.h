@@ -70,14 +70,18 @@ __noinline int stack_walk(struct task_state *task)
 	return 0;
 }
 
-static __always_inline void stack_capture(void *ctx, struct task_state *task)
+static __always_inline void stack_capture(void *ctx, struct task_state *task, bool at_entry)
 {
-	unwind_begin(&task->unwind, ctx, task->slot);
+	if (at_entry)
+		unwind_begin_entry(&task->unwind, ctx, task->slot);
+	else
+		unwind_begin(&task->unwind, ctx, task->slot);
 	stack_walk(task);
 }
 #else
 /* No tables for this architecture yet: the kernel's walk along frame pointers. */
-static __always_inline void stack_capture(void *ctx, struct task_state *task)
+static __always_inline void stack_capture(void *ctx, struct task_state *task,
+					  bool at_entry __attribute__((unused)))
 {
 	struct event_stack *s = &task->stack;
 	long bytes = bpf_get_stack(ctx, s->frames, sizeof(s->frames), BPF_F_USER_STACK);
@@ -142,15 +146,16 @@ __noinline __u32 stack_announce(struct task_state *task, __u32 tgid)
 	return known ? *known : id;
 }
 
+/* Asked where a function has just returned, or with @at_entry where it is entered. */
 static __always_inline __u32 stack_id_of(void *ctx, struct task_state *task, __u32 tgid,
-					 __u32 domain)
+					 __u32 domain, bool at_entry)
 {
 	struct event_stack *s = &task->stack;
 	__u32 cached, id, *known;
 	struct stack_key key = {};
 
 	if (want_stacks) {
-		stack_capture(ctx, task);
+		stack_capture(ctx, task, at_entry);
 		count(COUNT_UNWIND + (s->result & (UNWIND_RESULTS_MAX - 1)));
 	} else {
 		s->hash = 1;

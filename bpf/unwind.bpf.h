@@ -510,6 +510,15 @@ static __always_inline void unwind_begin(struct unwind_state *u, struct pt_regs 
 	u->result = UNWIND_DEPTH;
 	u->window_start = UNWIND_NO_WINDOW;
 }
+
+/* The same at the entry of a function, as if it had just returned. */
+static __always_inline bool unwind_begin_entry(struct unwind_state *u, struct pt_regs *regs,
+					       __u32 slot)
+{
+	unwind_begin(u, regs, slot);
+	u->sp += 8;
+	return !bpf_probe_read_user(&u->ip, sizeof(u->ip), (void *)regs->sp);
+}
 #endif
 
 #endif

@@ -33,6 +33,7 @@ enum probe_op {
 	OP_DLOPEN,    /* the dynamic linker's debugger hook: mappings changed */
 	OP_UNWIND,    /* starts to unwind the stack for an exception */
 	OP_CODE_FREE, /* CPython's destructor of the code object `ptr` */
+	OP_OBJECT,    /* CPython's reference tracer: an object comes (`event` 0) or goes (1) */
 	OP_COUNT
 };
 

@@ -24,7 +24,7 @@
 /* One that was not ready by then never will: it was embedded and is not used. */
 #define LOOK_FOR_NS 10000000000u
 #define GONE_MAX 1024
-#define PLACES_MAX (ALLOC_DOMAINS * VERBS + 1)
+#define PLACES_MAX (ALLOC_DOMAINS * VERBS + 2)
 
 struct pythons {
 	struct pythons_options options;
@@ -81,6 +81,13 @@ static const struct alloc_func code_dealloc = {"code_dealloc",
 						.size_arg = NONE,
 						.count_arg = NONE,
 						.ptr_arg = 0}};
+
+static const struct alloc_func ref_tracer = {"ref_tracer",
+					     {.op = OP_OBJECT,
+					      .domain = DOMAIN_PYMALLOC,
+					      .size_arg = 1, /* the event */
+					      .count_arg = NONE,
+					      .ptr_arg = 0}};
 
 /* What is to be probed in one interpreter. */
 struct places {
@@ -210,6 +217,17 @@ static bool needs_redirect(const struct alloc_tables *t)
 	return false;
 }
 
+static bool is_outside(const struct alloc_tables *t)
+{
+	for (int domain = ALLOC_MEM; domain < ALLOC_DOMAINS; domain++) {
+		for (int verb = 0; verb < VERBS; verb++) {
+			if (t->functions[domain][verb].outside)
+				return true;
+		}
+	}
+	return false;
+}
+
 /* Why small objects of this process are left out; NULL: they need not be. */
 static const char *why_not_objects(const struct pythons *p, const struct alloc_tables *t)
 {
@@ -218,6 +236,8 @@ static const char *why_not_objects(const struct pythons *p, const struct alloc_t
 	if (p->options.anonymous)
 		return "small objects are traced only in processes named with -p, -n, --cgroup, "
 		       "--container or --unit";
+	if (t->hook == HOOK_FOREIGN && is_outside(t))
+		return "another tool has replaced the allocator";
 	if (t->hook != HOOK_NONE || !needs_redirect(t))
 		return NULL;
 	if (p->options.no_redirect)
@@ -244,6 +264,19 @@ static const char *hook_text(enum alloc_hook hook)
 	}
 }
 
+/* From 3.13 on CPython tells of objects that come out of a freelist. */
+static bool follow_freelists(struct python *python, struct places *places)
+{
+	const struct interpreter *i = &python->interpreter;
+	uint64_t stub;
+
+	if (!python->redirect || alloc_find_stub(i, &stub) ||
+	    redirect_ref_tracer(python->redirect, i, stub))
+		return false;
+	place_add(places, &ref_tracer, stub - i->bias, 0);
+	return true;
+}
+
 /* Finds out what of its objects can be seen, and sees to it that they can. The tables
  * come first, the probes after them: with probes alone, blocks would be seen to come and
  * not to go. */
@@ -264,17 +297,17 @@ static void open_objects(const struct pythons *p, struct python *python, struct 
 	c->reason = why_not_objects(p, &tables);
 	if (c->reason)
 		return;
-	if (tables.hook == HOOK_NONE && needs_redirect(&tables) &&
+	if (tables.hook == HOOK_NONE && !p->options.no_redirect &&
 	    redirect_new(&python->interpreter, &tables, &python->redirect)) {
 		c->reason = "its allocator tables could not be redirected";
 		return;
 	}
 	c->objects = PYTHON_OBJECTS_FULL;
 	c->reason = hook_text(tables.hook);
-	c->freelists = true;
 	c->by_malloc = tables.hook == HOOK_RAW;
 	if (!c->by_malloc)
 		places_of_tables(places, &python->interpreter, &tables, python->redirect != NULL);
+	c->freelists = !follow_freelists(python, places);
 }
 
 static void close_objects(struct python *python, const char *reason)
@@ -290,8 +323,8 @@ static void announce(const struct tracee *t)
 	const struct python *python = t->python;
 
 	if (python->coverage.redirected)
-		log_notice("pid %d: CPython %s: %zu words of its allocator tables are redirected "
-			   "while it is traced, and put back at the end (--no-redirect: not)",
+		log_notice("pid %d: CPython %s: %zu words of its allocator tables are changed while "
+			   "it is traced, and put back at the end (--no-redirect: not)",
 			   t->process.pid, python->interpreter.version,
 			   redirect_count(python->redirect));
 	else

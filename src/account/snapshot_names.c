@@ -34,7 +34,7 @@ static void name_python(struct arena *a, const struct frame_ref *ref, struct fra
 	out->lang = FRAME_PYTHON;
 	out->function = arena_strdup(a, python_code_function(ref->code));
 	out->file = arena_strdup(a, python_code_file(ref->code));
-	out->module = out->file;
+	out->module = "python";
 	out->line = python_code_line(ref->code, ref->unit);
 }
 

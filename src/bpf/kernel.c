@@ -76,6 +76,7 @@ static void choose_programs(struct leaktop_bpf *skel, const struct kernel_option
 		bpf_program__set_expected_attach_type(skel->progs.call_return, type);
 		bpf_program__set_expected_attach_type(skel->progs.free_entry, type);
 		bpf_program__set_expected_attach_type(skel->progs.dlopen_hook, type);
+		bpf_program__set_expected_attach_type(skel->progs.object_entry, type);
 	}
 }
 
@@ -250,6 +251,8 @@ struct bpf_program *kernel_program(const struct kernel *k, enum kernel_program w
 		return k->skel->progs.call_return;
 	case PROGRAM_FREE:
 		return k->skel->progs.free_entry;
+	case PROGRAM_OBJECT:
+		return k->skel->progs.object_entry;
 	case PROGRAM_GUARD:
 		return k->guard ? k->guard->progs.unwind_guard : NULL;
 	default:

@@ -42,6 +42,7 @@ enum kernel_program {
 	PROGRAM_RETURN,
 	PROGRAM_FREE,
 	PROGRAM_DLOPEN,
+	PROGRAM_OBJECT,
 	PROGRAM_GUARD, /* NULL unless kernel_guard_load() succeeded */
 };
 struct bpf_program *kernel_program(const struct kernel *k, enum kernel_program which);

@@ -14,8 +14,8 @@ struct probe_plan {
 	size_t count;
 };
 
-/* At most: entry or session, return, free, dlopen, guard as multi links; one perf link a probe. */
-#define MULTI_LINKS 5
+/* At most: entry or session, return, free, dlopen, object, guard as multi links; one perf link a probe. */
+#define MULTI_LINKS 6
 
 struct probe_links {
 	int fds[MULTI_LINKS];
@@ -29,13 +29,18 @@ static bool is_free(const struct probe_spec *spec)
 	return spec->op == OP_FREE || spec->op == OP_CODE_FREE;
 }
 
+static bool is_entry_only(spec_u32 op)
+{
+	return op == OP_UNWIND || op == OP_OBJECT;
+}
+
 static struct plan plan_of(const struct alloc_site *site, bool multi_nop)
 {
 	const struct probe_spec *spec = &site->func->spec;
 	/* What a NULL test of another argument says is not ours to use. */
 	enum plan_kind kind = is_free(spec) && !spec->ptr_arg	       ? PLAN_FREE_NULL
-			      : is_free(spec) || spec->op == OP_UNWIND ? PLAN_ENTRY
-								       : PLAN_RETURN;
+			      : is_free(spec) || is_entry_only(spec->op) ? PLAN_ENTRY
+									 : PLAN_RETURN;
 
 	return plan_probe_args(site->code, site->code_len, site->vaddr, kind, multi_nop,
 			       alloc_func_args(site->func));
@@ -59,6 +64,7 @@ static void plan_site(struct probe_point *point, const struct alloc_site *site, 
 	point->cookie = probe_spec_pack(&spec);
 	point->program = is_free(&spec)		? PROGRAM_FREE
 			 : spec.op == OP_UNWIND ? PROGRAM_GUARD
+			 : spec.op == OP_OBJECT ? PROGRAM_OBJECT
 						: PROGRAM_SESSION;
 
 	point->insn = plan.insn;
@@ -200,6 +206,8 @@ static int attach_by_multi(const struct kernel *k, bool session, const struct pr
 		err = attach_multi(k, p, path, pid, PROGRAM_SESSION, PROGRAM_ENTRY, guarded, l);
 	if (!err)
 		err = attach_multi(k, p, path, pid, PROGRAM_DLOPEN, PROGRAM_DLOPEN, guarded, l);
+	if (!err)
+		err = attach_multi(k, p, path, pid, PROGRAM_OBJECT, PROGRAM_OBJECT, guarded, l);
 	return err;
 }
 

@@ -45,7 +45,7 @@ void block_windows_free(struct block_windows *w)
 
 static uint64_t bytes_of(const struct typed_block *b)
 {
-	return b->size_bytes < BLOCK_BYTES_READ ? b->size_bytes : BLOCK_BYTES_READ;
+	return b->size_bytes && b->size_bytes < BLOCK_BYTES_READ ? b->size_bytes : BLOCK_BYTES_READ;
 }
 
 /* Puts block @b into the last window or begins another; false: the batch is full. */

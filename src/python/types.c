@@ -26,6 +26,7 @@
 #define VALUES_PREFIX_MAX 40	    /* before the values of a split table in 3.11 and 3.12 */
 #define OVERSIZE_MAX 24		    /* beyond what the type says; rounding */
 #define INLINE_VALUES_MAX 320
+#define BYTES_MAX (1ull << 47) /* of anything */
 
 enum buffer_kind {
 	BUFFER_LIST = 0,
@@ -46,7 +47,7 @@ static const char *const buffer_names[BUFFER_KINDS] = {
 	"str data",   "str utf-8",	"(free list)",
 };
 
-/* Buffers that objects point to: by address, value: enum buffer_kind. */
+/* Buffers that objects point to: by address; value: bytes << 8 | enum buffer_kind. */
 struct claims {
 	struct keyed *items;
 	size_t count, room;
@@ -105,6 +106,21 @@ uint32_t type_reader_count(const struct type_reader *r)
 	return type_names_count(r->names);
 }
 
+static enum buffer_kind claim_kind(const struct keyed *claim)
+{
+	return claim->value & 0xff;
+}
+
+static uint64_t claim_bytes(const struct keyed *claim)
+{
+	return claim->value >> 8;
+}
+
+static uint64_t claim_value(enum buffer_kind kind, uint64_t bytes)
+{
+	return (bytes < BYTES_MAX ? bytes << 8 : 0) | kind;
+}
+
 /* Without memory the buffer stays unknown. */
 static void claim(struct claims *c, uint64_t address, uint64_t value)
 {
@@ -155,28 +171,31 @@ static uint64_t counted_items(const struct object_layout *l, const struct python
 	return (int64_t)size < 0 ? -size : size;
 }
 
-/* Whether an object of type @t, the first bytes of which are @object, takes a block with
- * @room bytes from there on. */
-static bool object_fits(const struct object_layout *l, const struct python_type *t,
-			const uint8_t *object, uint64_t room)
+/* Bytes of the object of type @t whose first bytes are @object, if it has @room at most;
+ * 0: it cannot be one. */
+static uint64_t object_bytes(const struct object_layout *l, const struct python_type *t,
+			     const uint8_t *object, uint64_t room)
 {
-	uint64_t need = t->basic_bytes, items, slack = OVERSIZE_MAX;
+	uint64_t items;
 
-	if (t->flags & FLAG_UNICODE) {
-		if (room < STRING_STATE + 8)
-			return false;
-		need = string_bytes(l, t, object, room);
-		return need && need <= room;
-	}
-	if (need > room + t->shortfall)
+	if (t->flags & FLAG_UNICODE)
+		return room < STRING_STATE + 8 ? 0 : string_bytes(l, t, object, room);
+	if (!t->item_bytes || room < OBJECT_SIZE + 8)
+		return t->basic_bytes - t->shortfall;
+	items = counted_items(l, t, object);
+	return items > room ? 0 : t->basic_bytes + items * t->item_bytes;
+}
+
+/* Whether an object of @need bytes explains a block that has @room for it. */
+static bool object_fits(const struct object_layout *l, const struct python_type *t, uint64_t need,
+			uint64_t room)
+{
+	uint64_t slack = OVERSIZE_MAX + (t->flags & l->flag_inline ? INLINE_VALUES_MAX : 0);
+
+	if (!need || need > room)
 		return false;
-	if (t->item_bytes) {
-		items = room >= OBJECT_SIZE + 8 ? counted_items(l, t, object) : 0;
-		return items <= room && need + items * t->item_bytes <= room;
-	}
-	if (t->flags & l->flag_inline)
-		slack += INLINE_VALUES_MAX;
-	return room - need <= slack || room < need;
+	return room == BYTES_MAX || t->item_bytes || t->flags & FLAG_UNICODE ||
+	       room - need <= slack;
 }
 
 /* The link of a free list in place of the reference count. */
@@ -228,19 +247,23 @@ static void claim_buffers(const struct object_layout *l, const struct python_typ
 	claim_instance_values(l, t, bytes, c);
 	switch ((enum type_owner)t->owner) {
 	case OWNER_LIST:
-		claim(c, pointer_at(bytes, have, at + LIST_ITEMS), BUFFER_LIST);
+		claim(c, pointer_at(bytes, have, at + LIST_ITEMS),
+		      claim_value(BUFFER_LIST, 8 * pointer_at(bytes, have, at + LIST_ALLOCATED)));
 		break;
 	case OWNER_DICT:
 		claim(c, pointer_at(bytes, have, at + DICT_KEYS), BUFFER_KEYS);
 		claim(c, pointer_at(bytes, have, at + DICT_VALUES), BUFFER_VALUES);
 		break;
 	case OWNER_SET:
-		claim(c, pointer_at(bytes, have, at + SET_TABLE), BUFFER_SET);
+		claim(c, pointer_at(bytes, have, at + SET_TABLE),
+		      claim_value(BUFFER_SET, 16 * (pointer_at(bytes, have, at + SET_MASK) + 1)));
 		break;
 	case OWNER_BYTEARRAY:
 		/* In a bytes object from 3.15 on. */
 		word = pointer_at(bytes, have, at + BYTEARRAY_BYTES);
-		claim(c, l->minor >= 15 && word ? word - BYTES_DATA : word, BUFFER_BYTEARRAY);
+		claim(c, l->minor >= 15 && word ? word - BYTES_DATA : word,
+		      claim_value(BUFFER_BYTEARRAY,
+				  pointer_at(bytes, have, at + BYTEARRAY_ALLOCATED)));
 		break;
 	case OWNER_DEQUE:
 		claim(&o->deques, pointer_at(bytes, have, at + DEQUE_LEFT_BLOCK),
@@ -254,22 +277,36 @@ static void claim_buffers(const struct object_layout *l, const struct python_typ
 	}
 }
 
-/* The type of the block if it is an object at @offset. */
-static uint32_t object_type(const struct type_reader *r, const uint8_t *bytes, uint64_t size,
-			    unsigned int offset, struct owners *o)
+/* How much is known of a block; its size may not be known. */
+static uint64_t block_room(const struct typed_block *b)
+{
+	return b->size_bytes ? b->size_bytes : BYTES_MAX;
+}
+
+/* Whether the block, whose first bytes are @bytes, is an object at @offset. */
+static bool read_object(const struct type_reader *r, struct typed_block *b, const uint8_t *bytes,
+			unsigned int offset, struct owners *o)
 {
 	const uint8_t *object = bytes + offset;
 	const struct python_type *t = type_table_find(r->table, word_at(object + OBJECT_TYPE));
-	uint64_t count = word_at(object);
+	uint64_t count = word_at(object), room = block_room(b), need;
 
-	if (!t || t->offset != offset || !object_fits(&r->layout, t, object, size - offset))
-		return TYPE_UNKNOWN;
-	if (!object_refcount_is_live(&r->layout, count))
-		return is_link(&r->layout, count) && !(t->flags & FLAG_HEAP_TYPE)
-			       ? r->numbers[BUFFER_FREE_LIST]
-			       : TYPE_UNKNOWN;
-	claim_buffers(&r->layout, t, bytes, size < BLOCK_BYTES_READ ? size : BLOCK_BYTES_READ, o);
-	return t->number;
+	if (!t || t->offset != offset)
+		return false;
+	need = object_bytes(&r->layout, t, object, room == BYTES_MAX ? room : room - offset);
+	if (!object_fits(&r->layout, t, need, room == BYTES_MAX ? room : room - offset))
+		return false;
+	if (!object_refcount_is_live(&r->layout, count)) {
+		if (!is_link(&r->layout, count) || t->flags & FLAG_HEAP_TYPE || !b->size_bytes)
+			return false;
+		b->type = r->numbers[BUFFER_FREE_LIST];
+		return true;
+	}
+	claim_buffers(&r->layout, t, bytes, room < BLOCK_BYTES_READ ? room : BLOCK_BYTES_READ, o);
+	b->type = t->number;
+	if (!b->size_bytes)
+		b->size_bytes = offset + need;
+	return true;
 }
 
 /* A table tells by itself that it is one. */
@@ -287,24 +324,21 @@ static uint32_t keys_type(const struct type_reader *r, const uint8_t *bytes, uin
 	return is_link(&r->layout, count) ? r->numbers[BUFFER_FREE_LIST] : TYPE_UNKNOWN;
 }
 
-static uint32_t block_type(const struct type_reader *r, const uint8_t *bytes, uint64_t size,
-			   struct owners *o)
+static void read_block(const struct type_reader *r, struct typed_block *b, const uint8_t *bytes,
+		       struct owners *o)
 {
-	for (unsigned int at = 0; at <= OBJECT_OFFSET_MAX && at + 16 <= size; at += 16) {
-		uint32_t type = object_type(r, bytes, size, at, o);
-
-		if (type)
-			return type;
-	}
-	return keys_type(r, bytes, size);
+	for (unsigned int at = 0; at <= OBJECT_OFFSET_MAX && at + 16 <= block_room(b); at += 16)
+		if (read_object(r, b, bytes, at, o))
+			return;
+	b->type = keys_type(r, bytes, b->size_bytes);
 }
 
 /* Asks for what may be types in the block. True: nothing remains to be loaded. */
-static bool want_types(struct type_reader *r, const uint8_t *bytes, uint64_t size)
+static bool want_types(struct type_reader *r, const struct typed_block *b, const uint8_t *bytes)
 {
 	bool ready = true;
 
-	for (unsigned int at = 0; at <= OBJECT_OFFSET_MAX && at + 16 <= size; at += 16) {
+	for (unsigned int at = 0; at <= OBJECT_OFFSET_MAX && at + 16 <= block_room(b); at += 16) {
 		uint64_t count = word_at(bytes + at);
 
 		/* Links are pointers like others: their types are known from live objects. */
@@ -327,17 +361,14 @@ static int read_batch(struct type_reader *r, const struct block_windows *w,
 
 		if (!bytes)
 			continue;
-		if (want_types(r, bytes, blocks[i]->size_bytes))
-			blocks[i]->type = block_type(r, bytes, blocks[i]->size_bytes, o);
+		if (want_types(r, blocks[i], bytes))
+			read_block(r, blocks[i], bytes, o);
 		else
 			later[waiting++] = (uint32_t)i;
 	}
 	err = type_table_load(r->table);
-	for (size_t i = 0; !err && i < waiting; i++) {
-		struct typed_block *b = blocks[later[i]];
-
-		b->type = block_type(r, block_windows_at(w, later[i]), b->size_bytes, o);
-	}
+	for (size_t i = 0; !err && i < waiting; i++)
+		read_block(r, blocks[later[i]], block_windows_at(w, later[i]), o);
 	return err;
 }
 
@@ -381,21 +412,28 @@ static bool claim_fits(const struct type_reader *r, const struct keyed *c,
 		return false;
 	if (!prefix)
 		return true;
-	return c->value == BUFFER_VALUES && (r->layout.minor == 11 || r->layout.minor == 12) &&
+	return claim_kind(c) == BUFFER_VALUES && (r->layout.minor == 11 || r->layout.minor == 12) &&
 	       prefix <= VALUES_PREFIX_MAX && prefix < b->size_bytes && b->type == TYPE_UNKNOWN;
 }
 
+/* Gives blocks to those who claim them; what is left of the claims are those that are for
+ * none of the blocks. */
 static int give_buffers(const struct type_reader *r, struct typed_block *const *blocks,
 			size_t count, struct claims *c)
 {
 	int err = key_sort(c->items, c->count);
-	size_t at = 0;
+	size_t at = 0, left = 0;
 
 	for (size_t i = 0; !err && i < c->count; i++) {
-		at = block_before(blocks, count, at, c->items[i].key);
-		if (claim_fits(r, &c->items[i], blocks[at]))
-			blocks[at]->type = r->numbers[c->items[i].value];
+		const struct keyed *item = &c->items[i];
+
+		at = block_before(blocks, count, at, item->key);
+		if (claim_fits(r, item, blocks[at]))
+			blocks[at]->type = r->numbers[claim_kind(item)];
+		else if (!left || c->items[left - 1].key != item->key)
+			c->items[left++] = *item;
 	}
+	c->count = err ? 0 : left;
 	return err;
 }
 
@@ -408,30 +446,65 @@ static int claim_deque_blocks(const struct type_reader *r, struct owners *o)
 	for (size_t i = 0; i < o->deques.count && err != -ESRCH; i++) {
 		uint64_t at = o->deques.items[i].key, last = o->deques.items[i].value;
 
-		claim(&o->buffers, at, BUFFER_DEQUE);
+		claim(&o->buffers, at, claim_value(BUFFER_DEQUE, DEQUE_BLOCK_BYTES));
 		for (err = 0; at != last && !err && left; left--) {
 			err = memory_read_u64(r->pid, at + DEQUE_BLOCK_RIGHT_LINK, &at);
 			if (!err)
-				claim(&o->buffers, at, BUFFER_DEQUE);
+				claim(&o->buffers, at,
+				      claim_value(BUFFER_DEQUE, DEQUE_BLOCK_BYTES));
 		}
 	}
 	return err == -ESRCH ? err : 0;
 }
 
-static int read_sorted(struct type_reader *r, struct typed_block *const *blocks, size_t count)
+static int read_sorted(struct type_reader *r, struct typed_block *const *blocks, size_t count,
+		       struct owners *o)
 {
-	struct owners o = {0};
 	int err;
 
 	type_table_begin(r->table);
-	err = read_objects(r, blocks, count, &o);
+	err = read_objects(r, blocks, count, o);
 	if (!err)
-		err = claim_deque_blocks(r, &o);
-	if (!err)
-		err = give_buffers(r, blocks, count, &o.buffers);
-	free(o.buffers.items);
-	free(o.deques.items);
-	return err;
+		err = claim_deque_blocks(r, o);
+	return err ? err : give_buffers(r, blocks, count, &o->buffers);
+}
+
+/* How large the tables at @claims are, only they themselves say. */
+static int read_keys_bytes(const struct type_reader *r, struct claims *c)
+{
+	uint8_t head[DICT_KEYS_HEAD_BYTES];
+	struct dict_keys k;
+	int err;
+
+	for (size_t i = 0; i < c->count; i++) {
+		struct keyed *item = &c->items[i];
+
+		if (claim_kind(item) != BUFFER_KEYS)
+			continue;
+		err = memory_read(r->pid, item->key, head, sizeof(head));
+		if (err && err != -EFAULT)
+			return err;
+		if (!err && dict_keys_decode(&r->layout, head, &k))
+			item->value = claim_value(BUFFER_KEYS, k.bytes);
+	}
+	return 0;
+}
+
+static int make_buffers(const struct type_reader *r, struct claims *c, struct typed_block **out)
+{
+	struct typed_block *buffers;
+	int err = read_keys_bytes(r, c);
+
+	if (err)
+		return err;
+	buffers = calloc(c->count + 1, sizeof(*buffers));
+	if (!buffers)
+		return -ENOMEM;
+	for (size_t i = 0; i < c->count; i++)
+		buffers[i] = (struct typed_block){c->items[i].key, claim_bytes(&c->items[i]),
+						  r->numbers[claim_kind(&c->items[i])]};
+	*out = buffers;
+	return 0;
 }
 
 /* Pointers to the blocks by address; NULL: out of memory. */
@@ -460,17 +533,29 @@ static struct typed_block **sort_blocks(struct typed_block *blocks, size_t count
 
 int type_reader_read(struct type_reader *r, struct typed_block *blocks, size_t count)
 {
-	struct typed_block **sorted;
-	int err;
+	return type_reader_read_buffers(r, blocks, count, NULL, NULL);
+}
+
+int type_reader_read_buffers(struct type_reader *r, struct typed_block *blocks, size_t count,
+			     struct typed_block **buffers, size_t *buffer_count)
+{
+	struct typed_block **sorted = NULL;
+	struct owners o = {0};
+	int err = 0;
 
 	for (size_t i = 0; i < count; i++)
 		blocks[i].type = TYPE_UNKNOWN;
-	if (!count || !r->supported)
-		return 0;
-	sorted = sort_blocks(blocks, count);
-	if (!sorted)
-		return -ENOMEM;
-	err = read_sorted(r, sorted, count);
+	if (count && r->supported) {
+		sorted = sort_blocks(blocks, count);
+		err = sorted ? read_sorted(r, sorted, count, &o) : -ENOMEM;
+	}
+	if (!err && buffers) {
+		err = make_buffers(r, &o.buffers, buffers);
+		if (!err)
+			*buffer_count = o.buffers.count;
+	}
+	free(o.buffers.items);
+	free(o.deques.items);
 	free(sorted);
 	return err;
 }

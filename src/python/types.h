@@ -16,9 +16,9 @@ struct type_reader;
 #define TYPE_UNKNOWN 0u
 
 struct typed_block {
-	uint64_t address; /* of the block, as the allocator gave it */
-	uint64_t size_bytes;
-	uint32_t type; /* out: number of its type, TYPE_UNKNOWN: could not be told */
+	uint64_t address;    /* of the block, as the allocator gave it */
+	uint64_t size_bytes; /* 0: not known; then out: what the object in it says, 0: none */
+	uint32_t type;	     /* out: number of its type, TYPE_UNKNOWN: could not be told */
 };
 
 /* @i is copied. NULL: out of memory. Types are remembered between calls. */
@@ -32,6 +32,11 @@ void type_reader_free(struct type_reader *r);
  * (-ESRCH: the process is gone; types stay TYPE_UNKNOWN).
  */
 int type_reader_read(struct type_reader *r, struct typed_block *blocks, size_t count);
+
+/* The same, and @buffers, for the caller to free: buffers that objects in the blocks point to
+ * but that are none of the blocks, in order of their addresses. */
+int type_reader_read_buffers(struct type_reader *r, struct typed_block *blocks, size_t count,
+			     struct typed_block **buffers, size_t *buffer_count);
 
 /* "module.Qualname" (builtins without module: "dict"), UTF-8, unescaped, cut at 255 bytes.
  * Lives as long as @r. @type TYPE_UNKNOWN: "(unknown)". */

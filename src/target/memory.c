@@ -54,6 +54,8 @@ static ssize_t read_pieces(pid_t pid, struct memory_piece *pieces, size_t count)
 	size_t done;
 	ssize_t n;
 
+	if (!count || count > PIECES_A_CALL)
+		return -EINVAL;
 	for (size_t i = 0; i < count; i++) {
 		local[i] = (struct iovec){pieces[i].to, pieces[i].bytes};
 		remote[i] = (struct iovec){(void *)(uintptr_t)pieces[i].address, pieces[i].bytes};

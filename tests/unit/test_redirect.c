@@ -284,9 +284,19 @@ static void hooks_are_told_apart(void **state)
 	hook_under("malloc", "tracemalloc.start()", HOOK_TRACEMALLOC);
 }
 
-/* Without any allocation in the hook: a table of functions of the C library. */
+/* A table of functions of the C library, whose context is a copy of pymalloc's. */
+static const char make_hook[] =
+	"exec('L = ctypes.CDLL(None); own = T(); hook = T(); "
+	"ctypes.pythonapi.PyMem_GetAllocator(2, ctypes.byref(own)); "
+	"hook.x = ctypes.addressof(own); "
+	"hook.m = ctypes.cast(L.abs, ctypes.c_void_p).value; hook.c = hook.m + 1; "
+	"hook.r = hook.m + 2; hook.f = hook.m + 3')";
+
+/* No process can run with such a hook: it is put into one that is stopped. */
 static void foreign_hook(void **state)
 {
+	uint64_t hook, table, new[1 + VERBS], old[1 + VERBS];
+	const struct alloc_function *f;
 	struct alloc_tables t;
 	struct interpreter i;
 	struct redirect *r;
@@ -294,40 +304,30 @@ static void foreign_hook(void **state)
 
 	(void)state;
 	python_start(&p, NULL);
-	python_ask(&p, "exec('import struct; L = ctypes.CDLL(None); own = T(); "
-		       "ctypes.pythonapi.PyMem_GetAllocator(2, ctypes.byref(own)); hook = T(); "
-		       "ctypes.memmove(ctypes.byref(hook), ctypes.byref(own), 40); "
-		       "hook.x = ctypes.addressof(own); "
-		       "F = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)')");
-	python_ask(&p, "exec('hook.f = ctypes.cast(L.labs, ctypes.c_void_p).value; "
-		       "hook.m = ctypes.cast(L.abs, ctypes.c_void_p).value; "
-		       "hook.c = hook.m + 1; hook.r = hook.m + 2')");
-	/* The process could not go on with that in place: it is stopped in between. */
-	python_ask(&p, "ctypes.addressof(hook)");
+	python_ask(&p, make_hook);
+	hook = strtoull(python_ask(&p, "ctypes.addressof(hook)"), NULL, 10);
 	find(p.pid, &i, &t);
-	{
-		uint64_t hook = strtoull(p.reply, NULL, 10), words[5], was[5];
-		uint64_t table = t.functions[ALLOC_OBJ][VERB_MALLOC].slot - 8;
+	f = &t.functions[ALLOC_OBJ][VERB_MALLOC];
+	table = f->slot - 8;
+	assert_int_equal(kill(p.pid, SIGSTOP), 0);
+	assert_int_equal(waitpid(p.pid, NULL, WUNTRACED), p.pid);
+	assert_int_equal(memory_read(p.pid, hook, new, sizeof(new)), 0);
+	assert_int_equal(memory_read(p.pid, table, old, sizeof(old)), 0);
+	for (int k = 0; k <= VERBS; k++)
+		assert_int_equal(memory_replace_u64(p.pid, table + 8 * k, old[k], new[k]), 0);
 
-		assert_int_equal(kill(p.pid, SIGSTOP), 0);
-		assert_int_equal(waitpid(p.pid, NULL, WUNTRACED), p.pid);
-		assert_int_equal(memory_read(p.pid, hook, words, sizeof(words)), 0);
-		assert_int_equal(memory_read(p.pid, table, was, sizeof(was)), 0);
-		for (int k = 0; k < 5; k++)
-			assert_int_equal(memory_replace_u64(p.pid, table + 8 * k, was[k], words[k]),
-					 0);
-		assert_int_equal(alloc_tables_find(&i, &t), 0);
-		assert_int_equal(t.hook, HOOK_FOREIGN);
-		/* Its context is a table: that of pymalloc is found behind it. */
-		assert_int_equal(t.functions[ALLOC_OBJ][VERB_MALLOC].address, was[1]);
-		assert_int_equal(redirect_new(&i, &t, &r), -EBUSY);
-		assert_int_equal(memory_replace_u64(p.pid, table, words[0], 0), 0);
-		assert_int_equal(alloc_tables_find(&i, &t), 0);
-		assert_int_equal(t.hook, HOOK_FOREIGN);
-		assert_int_equal(t.functions[ALLOC_OBJ][VERB_MALLOC].address, words[1]);
-		assert_true(t.functions[ALLOC_OBJ][VERB_MALLOC].outside);
-		assert_int_equal(t.functions[ALLOC_OBJ][VERB_MALLOC].equal, 0);
-	}
+	assert_int_equal(alloc_tables_find(&i, &t), 0);
+	assert_int_equal(t.hook, HOOK_FOREIGN);
+	assert_int_equal(f->address, old[1]);
+	assert_false(f->outside);
+	assert_int_equal(redirect_new(&i, &t, &r), -EBUSY);
+
+	assert_int_equal(memory_replace_u64(p.pid, table, new[0], 0), 0);
+	assert_int_equal(alloc_tables_find(&i, &t), 0);
+	assert_int_equal(t.hook, HOOK_FOREIGN);
+	assert_int_equal(f->address, new[1]);
+	assert_true(f->outside);
+	assert_int_equal(f->equal, 0);
 	python_stop(&p);
 }
 
@@ -613,6 +613,7 @@ static void stub_does_nothing(void **state)
 	struct interpreter i;
 	struct python p;
 	uint64_t stub;
+	char line[64];
 
 	(void)state;
 	python_start(&p, NULL);
@@ -620,13 +621,9 @@ static void stub_does_nothing(void **state)
 	assert_int_equal(alloc_find_stub(&i, &stub), 0);
 	assert_int_equal(memory_read(p.pid, stub, code, sizeof(code)), 0);
 	assert_non_null(memchr(code, 0xc3, 12));
-	/* It can be called: the process does so itself. */
-	{
-		char line[64];
-
-		snprintf(line, sizeof(line), "ctypes.CFUNCTYPE(None)(%lu)()", stub);
-		assert_string_equal(python_ask(&p, line), "None");
-	}
+	/* The process calls it itself. */
+	snprintf(line, sizeof(line), "ctypes.CFUNCTYPE(None)(%lu)()", stub);
+	assert_string_equal(python_ask(&p, line), "None");
 	python_stop(&p);
 }
 
