@@ -11,6 +11,7 @@
 #include <cap-ng.h>
 
 #include "base/log.h"
+#include "census.h"
 #include "doctor.h"
 #include "options.h"
 #include "session.h"
@@ -101,7 +102,14 @@ static int run(const struct options *o)
 	if (err)
 		return o->command == COMMAND_DOCTOR ? doctor_run(o) : err;
 	raise_file_limit();
-	return o->command == COMMAND_DOCTOR ? doctor_run(o) : trace(o);
+	switch (o->command) {
+	case COMMAND_DOCTOR:
+		return doctor_run(o);
+	case COMMAND_CENSUS:
+		return census_command(o->census_pid, o->every_s, o->count, o->freeze, stdout);
+	default:
+		return trace(o);
+	}
 }
 
 int main(int argc, char **argv)

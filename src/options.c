@@ -350,6 +350,23 @@ static int set_no_redirect(struct options *o, const char *arg)
 	return 0;
 }
 
+static int set_every(struct options *o, const char *arg)
+{
+	return parse_seconds(arg, &o->every_s) ? bad("not a number of seconds", arg) : 0;
+}
+
+static int set_count(struct options *o, const char *arg)
+{
+	return parse_size(arg, &o->count) || !o->count ? bad("not a number of counts", arg) : 0;
+}
+
+static int set_freeze(struct options *o, const char *arg)
+{
+	(void)arg;
+	o->freeze = true;
+	return 0;
+}
+
 static int set_version(struct options *o, const char *arg)
 {
 	(void)arg;
@@ -397,6 +414,11 @@ static const struct option_row rows[] = {
 	 "unwind tables in kernel memory (default 128M)"},
 	{0, "ring-size", "BYTES", set_ring, "ring buffer for stacks and events (default 4M)"},
 	{0, "probe-method", "METHOD", set_method, "auto, session, multi or perf"},
+	{0, NULL, NULL, NULL, "leaktop census (live Python objects by type):"},
+	{0, "every", "SECONDS", set_every, "count again and show what has grown"},
+	{0, "count", "N", set_count, "so many times (default: until Ctrl-C)"},
+	{0, "freeze", NULL, set_freeze, "stop the process while it is counted: exact"},
+	{0, NULL, NULL, NULL, "Other:"},
 	{'h', "help", NULL, set_help, "this text"},
 	{'V', "version", NULL, set_version, "version"},
 };
@@ -409,6 +431,8 @@ void options_print_help(void)
 	puts("leaktop: which code holds the memory of running processes\n\n"
 	     "  leaktop [TARGET]... [OPTION]... [INTERVAL [COUNT]]   report every INTERVAL s (5)\n"
 	     "  leaktop [OPTION]... -- CMD ARG...                    run and trace a command\n"
+	     "  leaktop census PID [--every S] [--count N] [--freeze]\n"
+	     "                                                       Python objects by type\n"
 	     "  leaktop doctor [TARGET]...                           what works here\n");
 	for (size_t i = 0; i < ROWS; i++) {
 		char left[64];
@@ -458,9 +482,22 @@ static const struct option_row *row_of(int value)
 	return NULL;
 }
 
+static int set_census_pid(struct options *o, const char *arg, int position)
+{
+	char *end;
+	long pid = strtol(arg, &end, 10);
+
+	if (position || end == arg || *end || pid <= 0 || pid > INT32_MAX)
+		return bad("census wants one process id, not", arg);
+	o->census_pid = (pid_t)pid;
+	return 0;
+}
+
 /* INTERVAL and COUNT, in this order, wherever they stand between options. */
 static int set_positional(struct options *o, const char *arg, int position)
 {
+	if (o->command == COMMAND_CENSUS)
+		return set_census_pid(o, arg, position);
 	if (position == 0)
 		return parse_seconds(arg, &o->interval_s)
 			       ? bad("not an interval in seconds, nor a command of leaktop", arg)
@@ -514,6 +551,10 @@ static int check(const struct options *o)
 {
 	if (o->help || o->version || o->command == COMMAND_DOCTOR)
 		return 0;
+	if (o->command == COMMAND_CENSUS)
+		return o->census_pid ? 0 : bad("census of which process?", "no pid");
+	if (o->every_s > 0 || o->freeze)
+		return bad("--every, --count and --freeze are for", "leaktop census PID");
 	if (o->size_min_bytes > o->size_max_bytes)
 		return bad("-z is larger than -Z", "nothing would be counted");
 	if (selector_is_empty(o->selector) && !o->run) {
@@ -542,6 +583,10 @@ int options_parse(int argc, char **argv, struct options *out)
 		return -ENOMEM;
 	if (argc > 1 && !strcmp(argv[1], "doctor")) {
 		out->command = COMMAND_DOCTOR;
+		argv++;
+		argc--;
+	} else if (argc > 1 && !strcmp(argv[1], "census")) {
+		out->command = COMMAND_CENSUS;
 		argv++;
 		argc--;
 	} else if (argc > 1 && !strcmp(argv[1], "trace")) {

@@ -16,6 +16,7 @@ struct selector;
 enum command_kind {
 	COMMAND_TRACE = 0,
 	COMMAND_DOCTOR,
+	COMMAND_CENSUS,
 };
 
 #define OBJECTS_MAX_OPTION 16
@@ -48,6 +49,9 @@ struct options {
 	enum probe_method method;
 	enum python_mode python;
 	bool no_redirect;
+	double every_s; /* census: between two counts, 0: one count */
+	pid_t census_pid;
+	bool freeze;
 	bool help, version;
 };
 

@@ -39,7 +39,8 @@ struct python {
 	struct interpreter_problem problem;
 	struct interpreter interpreter;
 	struct redirect *redirect; /* NULL: nothing was changed */
-	bool followed;
+	bool followed; /* its frames are */
+	bool opened;   /* its objects have been looked at, traced or not */
 	bool pending;
 	uint64_t first_ns, looked_ns;
 };
@@ -331,7 +332,18 @@ static void announce(const struct tracee *t)
 		log_info("pid %d: CPython %s", t->process.pid, python->interpreter.version);
 }
 
-static void attach(struct pythons *p, struct tracee *t)
+static void attach_frames(struct pythons *p, struct tracee *t)
+{
+	struct python *python = t->python;
+	struct object *object = binary_of(p, &python->interpreter);
+
+	if (!object || follow_frames(p, t, object))
+		return;
+	python->followed = true;
+	object_set_interpreter(object);
+}
+
+static void attach_objects(struct pythons *p, struct tracee *t)
 {
 	struct python *python = t->python;
 	const struct interpreter *i = &python->interpreter;
@@ -339,12 +351,10 @@ static void attach(struct pythons *p, struct tracee *t)
 	struct places places = {0};
 	int err;
 
-	if (!object || follow_frames(p, t, object)) {
-		python->coverage.reason = "its frames could not be followed";
+	if (!object || python->opened)
 		return;
-	}
-	python->followed = true;
-	object_set_interpreter(object);
+	python->opened = true;
+	python->coverage.version = i->version;
 	if (i->code_dealloc)
 		place_add(&places, &code_dealloc, i->code_dealloc - i->bias, 0);
 	open_objects(p, python, &places);
@@ -389,7 +399,6 @@ static void wait_for_it(struct pythons *p, struct python *python)
 	if (!python->pending)
 		p->pending++;
 	python->pending = true;
-	python->coverage.reason = "its interpreter is just starting";
 }
 
 static struct python *python_new(void)
@@ -419,14 +428,14 @@ void pythons_look(struct pythons *p, struct tracee *t)
 	python->looked_ns = clock_now_ns();
 	err = interpreter_find(t->process.pid, &python->interpreter, &python->problem);
 	if (err == -EAGAIN) {
+		attach_objects(p, t);
 		wait_for_it(p, python);
 		return;
 	}
 	settle(p, python);
 	if (!err) {
-		python->coverage.version = python->interpreter.version;
-		python->coverage.reason = NULL;
-		attach(p, t);
+		attach_frames(p, t);
+		attach_objects(p, t);
 	} else if (err == -ENOTSUP) {
 		explain(p, python);
 		log_warn("pid %d: CPython %s: %s", t->process.pid, python->coverage.version,
@@ -442,7 +451,7 @@ void pythons_forked(struct pythons *p, const struct tracee *parent, struct trace
 	const struct python *from = parent->python;
 	struct python *python;
 
-	if (!from || !from->followed || child->python)
+	if (!from || !from->opened || child->python)
 		return;
 	python = python_new();
 	if (!python)

@@ -491,6 +491,7 @@ static void hold_at_libraries(struct targets *ts, struct tracee *t)
 		unwinder_wait(ts->m.unwinder, TABLES_WAIT_MS);
 		log_debug("held at its libraries: %d objects probed",
 			  probe_all(ts, t->attachments, t->process.pid));
+		pythons_look(ts->m.pythons, t);
 	}
 }
 

@@ -290,14 +290,12 @@ static int examine(struct search *s)
 	err = read_layout(s);
 	if (err)
 		return err;
+	find_ref_tracer(s);
+	find_functions(s);
 	err = thread_slots_find(s->binary, s->found->runtime, s->musl, &s->found->layout);
 	if (err == -EFAULT)
 		return refuse(s, "its threads are not where this version has them");
-	if (err)
-		return err;
-	find_ref_tracer(s);
-	find_functions(s);
-	return 0;
+	return err;
 }
 
 int interpreter_find(pid_t pid, struct interpreter *out, struct interpreter_problem *problem)
@@ -313,7 +311,7 @@ int interpreter_find(pid_t pid, struct interpreter *out, struct interpreter_prob
 	binary_free(s.binary);
 	if (err == -ENOTSUP)
 		*problem = why;
-	if (!err)
+	if (!err || err == -EAGAIN)
 		*out = found;
 	return err;
 }

@@ -36,7 +36,8 @@ struct interpreter_problem {
 /*
  * 0; -ENOENT: the process runs no Python; -ENOTSUP: it does, but none that can be
  * followed, and @problem says why (then version is what could be read, "" if nothing);
- * -EAGAIN: it is just starting and not initialised yet, look again; -ESRCH: gone.
+ * -EAGAIN: it is just starting, so all but the thread slots of its layout is known, look
+ * again; -ESRCH: gone.
  */
 int interpreter_find(pid_t pid, struct interpreter *out, struct interpreter_problem *problem);
 

@@ -558,8 +558,10 @@ static void put_python(const struct text *t, const struct coverage_python *c)
 /* What is not seen is said always, the rest on demand. */
 static void put_pythons(const struct text *t)
 {
-	bool freelists = false;
+	bool freelists = false, held = false;
 
+	for (size_t i = 0; i < t->s->process_count; i++)
+		held |= t->s->processes[i].python_live_blocks > 0;
 	for (size_t i = 0; i < t->s->python_count; i++) {
 		const struct coverage_python *c = &t->s->pythons[i];
 
@@ -567,10 +569,10 @@ static void put_pythons(const struct text *t)
 			put_python(t, c);
 		freelists |= c->freelists && c->objects == PYTHON_OBJECTS_FULL;
 	}
-	if (freelists)
+	if (freelists && held)
 		fputs("  note: headers of dict, list, tuple, float and frames can carry the line of an "
 		      "earlier user\n  (CPython keeps freed ones in freelists); buffers, strings "
-		      "and instances are exact\n",
+		      "and instances carry their own\n",
 		      t->out);
 }
 

@@ -21,6 +21,8 @@ struct report_sample {
 	struct snapshot_process processes[2];
 	struct snapshot_stack stacks[2];
 	struct snapshot_group groups[2];
+	struct coverage_python python;
+	struct snapshot_type types[2];
 	struct frame frames[4];
 	pid_t pids[2];
 };
@@ -67,6 +69,7 @@ static inline void report_sample_processes(struct report_sample *r)
 						    .live_blocks = 101,
 						    .mmap_live_bytes = 1048576,
 						    .mmap_live_blocks = 1,
+						    .python_live_bytes = UNKNOWN_BYTES,
 						    .allocator_free_bytes = UNKNOWN_BYTES,
 						    .file_and_shared_bytes = 4194304,
 						    .untracked_bytes = 14772681,
@@ -77,6 +80,7 @@ static inline void report_sample_processes(struct report_sample *r)
 						    .exe = "/bin/worker",
 						    .cgroup = "/system.slice/w.service",
 						    .unit = "w.service",
+						    .python_live_bytes = UNKNOWN_BYTES,
 						    .allocator_free_bytes = UNKNOWN_BYTES,
 						    .untracked_bytes = UNKNOWN_BYTES,
 						    .growth_bytes_per_s = NAN};
@@ -113,6 +117,26 @@ static inline void report_sample_stacks(struct report_sample *r)
 					       .domain = DOMAIN_MALLOC,
 					       .frames = r->frames,
 					       .frame_count = 4};
+}
+
+/* The first process runs Python, and the second stack holds its objects. */
+static inline void report_sample_python(struct report_sample *r)
+{
+	r->python = (struct coverage_python){.pid = 4711,
+					     .version = "3.11.2",
+					     .objects = PYTHON_OBJECTS_LARGE_ONLY,
+					     .reason = "--python stacks",
+					     .frames = true};
+	r->types[0] = (struct snapshot_type){"app.Connection", 100, 5600};
+	r->types[1] = (struct snapshot_type){"a\nb", 1, 64};
+	r->processes[0].python_live_bytes = 5664;
+	r->processes[0].python_live_blocks = 101;
+	r->stacks[1].domain = DOMAIN_PYMALLOC;
+	r->stacks[1].types = r->types;
+	r->stacks[1].type_count = 2;
+	r->frames[0].interpreter = true;
+	r->s.pythons = &r->python;
+	r->s.python_count = 1;
 }
 
 static inline void report_sample_init(struct report_sample *r)

@@ -467,6 +467,34 @@ static void long_names(void **state)
 	json_decref(root);
 }
 
+static void python(void **state)
+{
+	static const struct key keys[] = {
+		{"pid", "n"},	 {"version", "s"},   {"objects", "s"},	  {"reason", "sz"},
+		{"frames", "b"}, {"freelists", "b"}, {"redirected", "b"},
+	};
+	struct report_sample r;
+	json_t *root, *stack, *process;
+
+	(void)state;
+	report_sample_init(&r);
+	report_sample_python(&r);
+	root = parse(&r.s);
+	process = at(json_object_get(root, "coverage"), "python", 0);
+	check_keys(process, keys, COUNT(keys));
+	assert_string_equal(string(process, "version"), "3.11.2");
+	assert_string_equal(string(process, "objects"), "large-only");
+	assert_int_equal(integer(at(root, "processes", 0), "python_live_bytes"), 5664);
+	assert_true(is_null(at(root, "processes", 1), "python_live_bytes"));
+	stack = at(root, "stacks", 1);
+	assert_string_equal(string(stack, "domain"), "pymalloc");
+	assert_string_equal(string(at(stack, "types", 0), "name"), "app.Connection");
+	assert_int_equal(integer(at(stack, "types", 0), "blocks"), 100);
+	assert_int_equal(integer(at(stack, "types", 0), "bytes"), 5600);
+	assert_string_equal(string(at(stack, "types", 1), "name"), "a\nb");
+	json_decref(root);
+}
+
 static void write_errors(void **state)
 {
 	struct report_sample r;
@@ -499,6 +527,7 @@ int main(void)
 		cmocka_unit_test(groups),
 		cmocka_unit_test(empty_and_unknown),
 		cmocka_unit_test(sampled_mode_has_no_exact_interval),
+		cmocka_unit_test(python),
 		cmocka_unit_test(hostile_names),
 		cmocka_unit_test(long_names),
 		cmocka_unit_test(write_errors),

@@ -121,6 +121,32 @@ static void golden_verbose_final(void **state)
 	      "\n");
 }
 
+/* A column, the types, the interpreter's frames left out, and what is not seen. */
+static void python(void **state)
+{
+	struct report_sample r;
+
+	(void)state;
+	report_sample_init(&r);
+	report_sample_python(&r);
+	check_has(&r.s, &plain, "        live     python       mmap");
+	check_has(&r.s, &plain, "  933.6 KiB    5.5 KiB    1.0 MiB");
+	check_has(&r.s, &plain,
+		  "\t\ttypes: 100 x app.Connection (5.5 KiB), 1 x a\\nb (64 B)\n"
+		  "\t\thandle_request+0x2a");
+	check_has(&r.s, &plain,
+		  "  pid 4711: CPython 3.11.2, objects above 512 bytes only: --python stacks\n");
+	check_has_not(&r.s, &plain, "make_item");
+	check_has(&r.s, &verbose, "make_item");
+	check_has(&r.s, &verbose, "= live 955,959 + python 5,664 + mmap");
+	r.python.objects = PYTHON_OBJECTS_FULL;
+	r.python.freelists = true;
+	check_has(&r.s, &plain, "note: headers of dict, list, tuple, float");
+	check_has_not(&r.s, &plain, "CPython 3.11.2");
+	r.processes[0].python_live_blocks = 0;
+	check_has_not(&r.s, &plain, "note:");
+}
+
 static void groups(void **state)
 {
 	struct report_sample r;
@@ -374,6 +400,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(golden),
 		cmocka_unit_test(golden_verbose_final),
+		cmocka_unit_test(python),
 		cmocka_unit_test(groups),
 		cmocka_unit_test(nothing_outstanding),
 		cmocka_unit_test(direction_of_growth),

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The Python interpreters of this machine, and programs run by them.
+
+/usr/bin/python3 always; those that pyenv built; and what LEAKTOP_PYTHONS names: paths between
+colons, where PATH@ROOT is a python that is run by chroot in the directory ROOT.
+"""
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import tempfile
+
+import pytest
+
+from leaktop import ROOT, Process
+
+SCRIPTS = ROOT / "tests" / "fixtures" / "python"
+VERSION = "import sys; print('%d %d %d' % sys.version_info[:3])"
+
+
+class Python:
+    """One interpreter."""
+
+    def __init__(self, path, root=None):
+        self.path = path
+        self.root = pathlib.Path(root) if root else None
+        self.known_version = None
+
+    @property
+    def name(self):
+        """For the parameters of tests."""
+        return f"{self.path}@{self.root}" if self.root else self.path
+
+    def command(self, *args):
+        enter = ["chroot", self.root] if self.root else []
+        return [*enter, self.path, *args]
+
+    @property
+    def version(self):
+        """(3, 11, 2); the test is skipped if it does not run."""
+        if not self.known_version:
+            try:
+                out = subprocess.run(self.command("-c", VERSION), stdout=subprocess.PIPE,
+                                     timeout=20, text=True, check=True).stdout
+            except (OSError, subprocess.SubprocessError) as error:
+                pytest.skip(f"{self.name} does not run: {error}")
+            self.known_version = tuple(map(int, out.split()))
+        return self.known_version
+
+
+def find_pythons():
+    """All of them, the system's first."""
+    found = [Python("/usr/bin/python3")]
+    for entry in filter(None, os.environ.get("LEAKTOP_PYTHONS", "").split(":")):
+        path, _, root = entry.partition("@")
+        found.append(Python(path, root or None))
+    built = pathlib.Path.home() / ".pyenv" / "versions"
+    found += [Python(str(p)) for p in sorted(built.glob("3.*/bin/python3"))]
+    return found
+
+
+class Script(Process):
+    """A script of tests/fixtures/python that tells its truth in JSON files.
+
+    It says "ready", waits for a line, says "done", and ends when its input does.
+    """
+
+    def __init__(self, python, name, *args, command=None, **options):
+        tmp = python.root / "tmp" if python.root else None
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="leaktop-python-", dir=tmp))
+        for script in SCRIPTS.glob("*.py"):
+            shutil.copy(script, self.folder)
+        inside = self.folder.relative_to(python.root) if python.root else self.folder
+        inside = pathlib.Path("/") / inside
+        env = {"PYTHONUTF8": "1", "PYTHONDONTWRITEBYTECODE": "1", **options.pop("env", {})}
+        command = command or python.command()
+        super().__init__([*command, inside / name, inside / "truth.json", *args], env=env,
+                         **options)
+        line = self.line(20)
+        assert line and line.startswith("ready"), self.describe()
+
+    def go(self, timeout=120):
+        self.send("go\n")
+        assert self.line(timeout) == "done", self.describe()
+
+    def truths(self):
+        """{part of the file's name: what was recorded}: "" of the program itself."""
+        found = {}
+        for path in sorted(self.folder.glob("truth.json*")):
+            if path.suffix != ".end":
+                part = path.name[len("truth.json"):].lstrip(".")
+                found[part] = json.loads(path.read_text(encoding="ascii"))["records"]
+        return found
+
+    def end(self):
+        super().end()
+        shutil.rmtree(self.folder, ignore_errors=True)
