@@ -123,11 +123,12 @@ static __always_inline __u64 python_thread(const struct python_walk *w)
 #endif
 	__u64 state, id;
 
-	if (slot_read(&w->current, fs_base, &state) && user_word(state + w->thread_id, &id) &&
-	    id == fs_base)
+	/* What is in the thread's own storage is the thread's: under its own id or, with
+	 * subinterpreters, that of the thread it was made for. A global says who runs. */
+	if (slot_read(&w->current, fs_base, &state) &&
+	    (!w->current.address || (user_word(state + w->thread_id, &id) && id == fs_base)))
 		return state;
-	if (slot_read(&w->attached, fs_base, &state) && user_word(state + w->thread_id, &id) &&
-	    id == fs_base)
+	if (slot_read(&w->attached, fs_base, &state))
 		return state;
 	return 0;
 }

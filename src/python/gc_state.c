@@ -51,21 +51,12 @@ static bool are_counters(const uint8_t *at)
 	return true;
 }
 
-static bool find_first(const uint8_t *state, uint64_t address, struct gc_shape *s)
+static bool are_generations(const uint8_t *state, uint64_t address, uint32_t at)
 {
-	/* In 3.13 of Debian they lie on odd multiples of 4. */
-	for (uint32_t at = 8; at <= FIRST_MAX; at += 4) {
-		bool all = true;
-
-		for (uint32_t g = at; g < at + 3 * GENERATION_BYTES; g += GENERATION_BYTES)
-			all &= looks_like_generation(state + g, address + g);
-		/* The threshold of an old generation is small, that of a false one a pointer. */
-		if (all && int_at(state + at + GENERATION_BYTES + GENERATION_THRESHOLD) < 1 << 20) {
-			s->first = at;
-			return true;
-		}
-	}
-	return false;
+	for (uint32_t g = at; g < at + 3 * GENERATION_BYTES; g += GENERATION_BYTES)
+		if (!looks_like_generation(state + g, address + g))
+			return false;
+	return true;
 }
 
 /* Behind the statistics: int collecting; from 3.15 the frame; garbage; callbacks. */
@@ -83,20 +74,20 @@ static bool find_garbage(const uint8_t *state, uint32_t at, struct gc_shape *s)
 	       (!word_at(state + s->garbage + 8) || is_pointer(word_at(state + s->garbage + 8)));
 }
 
-bool gc_shape_find(const uint8_t *state, size_t bytes, uint64_t address, int minor,
-		   struct gc_shape *out)
+/* The shape if the first generation is at @first. */
+static bool shape_agrees(const uint8_t *state, uint64_t address, int minor, uint32_t first,
+			 struct gc_shape *out)
 {
-	struct gc_shape s = {0};
-	uint32_t at;
+	struct gc_shape s = {.first = first};
+	uint32_t at = (first + 3 * GENERATION_BYTES + 7) & ~7u;
 
-	if (bytes < STATE_BYTES || !find_first(state, address, &s))
+	if (!are_generations(state, address, first))
 		return false;
 	/* To 3.14 a pointer and an int of the trashcan are first. */
 	s.enabled = minor >= 15 ? 0 : 12;
 	if (int_at(state + s.enabled) & ~1)
 		return false;
-	at = (s.first + 3 * GENERATION_BYTES + 7) & ~7u;
-	if (word_at(state + at) == address + s.first)
+	if (word_at(state + at) == address + first)
 		at += 8; /* generation0, to 3.13 */
 	if (!looks_like_generation(state + at, address + at))
 		return false;
@@ -107,6 +98,19 @@ bool gc_shape_find(const uint8_t *state, size_t bytes, uint64_t address, int min
 		return false;
 	*out = s;
 	return true;
+}
+
+bool gc_shape_find(const uint8_t *state, size_t bytes, uint64_t address, int minor,
+		   struct gc_shape *out)
+{
+	if (bytes < STATE_BYTES)
+		return false;
+	/* In Debian's 3.13 they lie on an odd multiple of 4. */
+	for (uint32_t odd = 0; odd <= 4; odd += 4)
+		for (uint32_t at = 8 + odd; at <= FIRST_MAX; at += 8)
+			if (shape_agrees(state, address, minor, at, out))
+				return true;
+	return false;
 }
 
 /* Whether the neighbours of a ring's head point back to it. */

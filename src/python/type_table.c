@@ -250,6 +250,9 @@ static bool metatype_is(struct type_table *t, uint64_t address, const uint8_t *h
 
 	if (meta == address)
 		return root_is(t, address, head, name);
+	/* Also while it is being looked at itself: its base is an object of it. */
+	if (meta == t->root)
+		return true;
 	m = resolve(t, meta, depth + 1);
 	return m && m->flags & FLAG_TYPE;
 }

@@ -20,6 +20,7 @@ PYTHONS = find_pythons()
 FRAMES_MAX = 64 # Python frames of a stack in a report
 STACKS_MIN = 1000 # distinct ones that are to be right
 FILE_BYTES, NAME_BYTES = 512, 256 # of which a report shows no more
+SIZE_MIN = 100_000
 
 Verdict = collections.namedtuple("Verdict", "record row error")
 
@@ -30,7 +31,8 @@ class Observed:
     def __init__(self, python, *kinds, options=(), command=None):
         self.version = python.version
         with Script(python, "stacks_truth.py", *kinds, command=command) as script:
-            with Leaktop("-p", script.pid, "-j", "-T", "100000", *options, "3600") as tool:
+            with Leaktop("-p", script.pid, "-j", "-T", "100000", "-z", SIZE_MIN, *options,
+                         "3600") as tool:
                 assert wait_until(lambda: "leaktop: tracing" in tool.stderr, 30), tool.describe()
                 started = time.monotonic()
                 script.go()

@@ -129,7 +129,7 @@ static void python(void **state)
 	(void)state;
 	report_sample_init(&r);
 	report_sample_python(&r);
-	check_has(&r.s, &plain, "        live     python       mmap");
+	check_has(&r.s, &plain, "       live     python       mmap");
 	check_has(&r.s, &plain, "  933.6 KiB    5.5 KiB    1.0 MiB");
 	check_has(&r.s, &plain,
 		  "\t\ttypes: 100 x app.Connection (5.5 KiB), 1 x a\\nb (64 B)\n"

@@ -132,6 +132,8 @@ static struct {
 	struct unwind_mappings *space; /* of HOST_SLOT */
 	__u32 generation;
 	struct unwind_cached cache[1 << UNWIND_CACHE_BITS];
+	struct python_walk *python; /* of HOST_SLOT */
+	__u32 epochs[1 << PYTHON_EPOCH_BITS];
 	struct host_memory memory[HOST_MEMORY_MAX];
 	size_t memory_count;
 	struct task_state *task;
@@ -168,6 +170,10 @@ static inline void *bpf_map_lookup_elem(void *map, const void *key)
 		return i == HOST_SLOT ? host.space : NULL;
 	if (map == &unwind_cache)
 		return i < 1 << UNWIND_CACHE_BITS ? &host.cache[i] : NULL;
+	if (map == &python_walks)
+		return i == HOST_SLOT ? host.python : NULL;
+	if (map == &python_epochs)
+		return i < 1 << PYTHON_EPOCH_BITS ? &host.epochs[i] : NULL;
 	return host_spare(i);
 }
 
@@ -207,9 +213,11 @@ static inline void host_release(void)
 	memset(host.tables, 0, host.tables_end * sizeof(*host.tables));
 	memset(host.rules, 0, host.rules_end * sizeof(*host.rules));
 	free(host.space);
+	free(host.python);
 	free(host.task);
 	host.tables_end = host.rules_end = 0;
 	host.space = NULL;
+	host.python = NULL;
 	host.task = NULL;
 	host.memory_count = 0;
 	host.words_only = false;
@@ -261,6 +269,15 @@ static inline void host_set_space(const struct unwind_mappings *space)
 	host_next_generation();
 }
 
+/* The process runs CPython. */
+static inline void host_set_python(const struct python_walk *walk)
+{
+	free(host.python);
+	host.python = host_alloc(sizeof(*walk));
+	memcpy(host.python, walk, sizeof(*walk));
+	want_python = true;
+}
+
 /* @data is borrowed. */
 static inline void host_add_memory(__u64 start, const void *data, size_t bytes)
 {
@@ -289,8 +306,9 @@ static inline const struct event_stack *host_capture(struct pt_regs regs)
 	int left = host.words_only ? 0x18 : 0xa5;
 
 	memset(&host.task->unwind, left, sizeof(host.task->unwind));
+	memset(&host.task->python, left, sizeof(host.task->python));
 	memset(&host.task->stack, left, sizeof(host.task->stack));
-	stack_capture(&regs, host.task);
+	stack_capture(&regs, host.task, false);
 	return &host.task->stack;
 }
 
