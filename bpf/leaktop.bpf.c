@@ -525,6 +525,18 @@ int object_entry(struct pt_regs *ctx)
 	return 0;
 }
 
+#define SIGSTOP 19
+
+/* What it holds is seen once more while it is there. */
+static __always_inline void python_ends(__u32 slot, __u32 tgid)
+{
+	if (stop_at_end_tgid != tgid)
+		return;
+	stop_at_end_tgid = 0;
+	process_event(EVENT_PYTHON_END, slot, tgid, 0);
+	bpf_send_signal(SIGSTOP);
+}
+
 /* The dynamic linker tells its debugger that libraries came or went. */
 SEC("uprobe")
 int dlopen_hook(struct pt_regs *ctx)
@@ -536,9 +548,13 @@ int dlopen_hook(struct pt_regs *ctx)
 	USE_THREAD_STACK(ctx, no_probe);
 	if (!info)
 		return 0;
+	if ((bpf_get_attach_cookie(ctx) & 15) == OP_PYTHON_END) {
+		python_ends(info->slot, tgid);
+		return 0;
+	}
 	if (stop_at_dlopen_tgid == tgid) {
 		stop_at_dlopen_tgid = 0;
-		bpf_send_signal(19); /* SIGSTOP; leaktop is the tracer of its own command */
+		bpf_send_signal(SIGSTOP); /* leaktop is the tracer of its own command */
 	}
 	space = bpf_map_lookup_elem(&unwind_spaces, &info->slot);
 	if (space) {

@@ -28,6 +28,8 @@ const volatile bool overcommit_never; /* vm.overcommit_memory is 2: small reques
 __u32 stack_generation = 1;
 /* A command of ours that waits at its first dl-debug hook for probes; 0: none. */
 __u32 stop_at_dlopen_tgid;
+/* A command of ours that is to be stopped before CPython ends; 0: none. */
+__u32 stop_at_end_tgid;
 
 /* A process that is traced, keyed by thread group id. */
 struct proc_info {

@@ -25,6 +25,7 @@ enum event_kind {
 	EVENT_EXIT,   /* the last thread of a target is gone */
 	EVENT_DLOPEN, /* a target's mappings changed */
 	EVENT_CGROUP, /* a process moved to another cgroup */
+	EVENT_PYTHON_END, /* a command of ours is stopped before it takes its objects down */
 	EVENT_CODE,   /* a Python code object that a stack is about to show */
 };
 

@@ -34,6 +34,7 @@ enum probe_op {
 	OP_UNWIND,    /* starts to unwind the stack for an exception */
 	OP_CODE_FREE, /* CPython's destructor of the code object `ptr` */
 	OP_OBJECT,    /* CPython's reference tracer: an object comes (`event` 0) or goes (1) */
+	OP_PYTHON_END, /* Py_FinalizeEx: from here on CPython takes everything down */
 	OP_COUNT
 };
 

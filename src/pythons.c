@@ -24,7 +24,7 @@
 /* One that was not ready by then never will: it was embedded and is not used. */
 #define LOOK_FOR_NS 10000000000u
 #define GONE_MAX 1024
-#define PLACES_MAX (ALLOC_DOMAINS * VERBS + 2)
+#define PLACES_MAX (ALLOC_DOMAINS * VERBS + 3)
 
 struct pythons {
 	struct pythons_options options;
@@ -82,6 +82,12 @@ static const struct alloc_func code_dealloc = {"code_dealloc",
 						.size_arg = NONE,
 						.count_arg = NONE,
 						.ptr_arg = 0}};
+
+static const struct alloc_func finalize = {"Py_FinalizeEx",
+					   {.op = OP_PYTHON_END,
+					    .size_arg = NONE,
+					    .count_arg = NONE,
+					    .ptr_arg = NONE}};
 
 static const struct alloc_func ref_tracer = {"ref_tracer",
 					     {.op = OP_OBJECT,
@@ -357,6 +363,8 @@ static void attach_objects(struct pythons *p, struct tracee *t)
 	python->coverage.version = i->version;
 	if (i->code_dealloc)
 		place_add(&places, &code_dealloc, i->code_dealloc - i->bias, 0);
+	if (i->finalize_vaddr)
+		place_add(&places, &finalize, i->finalize_vaddr, 0);
 	open_objects(p, python, &places);
 	if (python->coverage.by_malloc)
 		ledger_python_by_malloc(p->m.ledger, t->slot);

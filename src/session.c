@@ -52,6 +52,8 @@ struct session {
 	int epoll_fd, signal_fd;
 	double swept_s;
 	uint64_t reports;
+	bool command_stands; /* just before CPython takes its objects down */
+	bool reported_end;   /* and that was its last report */
 	bool stop;
 };
 
@@ -76,6 +78,8 @@ static void on_event(void *arg, const struct event *e, size_t size)
 {
 	struct session *s = arg;
 
+	if (e->kind == EVENT_PYTHON_END)
+		s->command_stands = true;
 	targets_event(s->targets, e);
 	ledger_event(s->ledger, e, size);
 }
@@ -169,9 +173,22 @@ static int final_report(struct session *s)
 {
 	int err = wait_for_report(s);
 
+	if (s->reported_end)
+		return err;
 	if (!err)
 		err = report(s, true);
 	return err ? err : wait_for_report(s);
+}
+
+/* What a Python program holds at its end is to be seen before CPython frees it all. */
+static int report_command_end(struct session *s)
+{
+	int err = final_report(s);
+
+	s->reported_end = true;
+	s->command_stands = false;
+	targets_continue_command(s->targets);
+	return err;
 }
 
 static int open_output(struct session *s)
@@ -414,6 +431,8 @@ int session_run(struct session *s)
 
 	while (!s->stop && !err) {
 		wait_until(s, next_s < end_s ? next_s : end_s);
+		if (s->command_stands)
+			err = report_command_end(s);
 		if (now_s() >= scan_s) {
 			rescan(s);
 			scan_s = now_s() + RESCAN_S;
@@ -425,7 +444,7 @@ int session_run(struct session *s)
 		if (o->count && s->reports + 1 >= o->count)
 			break;
 		/* A command reports at its end, unless an interval was asked for. */
-		if (!targets_run_command(s->targets) || o->interval_s > 0)
+		if (!s->reported_end && (!targets_run_command(s->targets) || o->interval_s > 0))
 			err = report(s, false);
 		next_s += interval_s;
 		if (next_s < now_s())

@@ -512,6 +512,7 @@ static int start_command(struct targets *ts)
 	t = tracees_by_pid(ts->tracees, pid);
 	if (t)
 		hold_at_libraries(ts, t);
+	kernel_stop_at_end(ts->m.kernel, pid);
 	command_release(ts->command);
 	return 0;
 }
@@ -556,6 +557,12 @@ bool targets_are_gone(const struct targets *ts)
 	if (ts->command)
 		return command_has_ended(ts->command) && !tracees_alive(ts->tracees);
 	return !selector_is_open(ts->options->selector) && !tracees_alive(ts->tracees);
+}
+
+void targets_continue_command(struct targets *ts)
+{
+	if (ts->command)
+		command_continue(ts->command);
 }
 
 bool targets_run_command(const struct targets *ts)

@@ -56,6 +56,8 @@ void targets_find_ended(struct targets *t);
 
 /* Nothing is left to trace, and nothing can come. */
 bool targets_are_gone(const struct targets *t);
+/* It was stopped at EVENT_PYTHON_END. */
+void targets_continue_command(struct targets *t);
 /* A command of ours is traced: what ended stays until the last report. */
 bool targets_run_command(const struct targets *t);
 const struct tracees *targets_list(const struct targets *t);

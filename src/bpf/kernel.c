@@ -479,3 +479,8 @@ void kernel_stop_at_dlopen(struct kernel *k, pid_t tgid)
 {
 	__atomic_store_n(&k->skel->bss->stop_at_dlopen_tgid, (uint32_t)tgid, __ATOMIC_SEQ_CST);
 }
+
+void kernel_stop_at_end(struct kernel *k, pid_t tgid)
+{
+	__atomic_store_n(&k->skel->bss->stop_at_end_tgid, (uint32_t)tgid, __ATOMIC_SEQ_CST);
+}

@@ -111,5 +111,7 @@ uint64_t kernel_table_bytes(const struct kernel *k);
 
 /* The next time @tgid's dynamic linker reports its libraries it gets SIGSTOP. */
 void kernel_stop_at_dlopen(struct kernel *k, pid_t tgid);
+/* The same when CPython in it ends; EVENT_PYTHON_END tells of it. */
+void kernel_stop_at_end(struct kernel *k, pid_t tgid);
 
 #endif

@@ -31,7 +31,7 @@ static bool is_free(const struct probe_spec *spec)
 
 static bool is_entry_only(spec_u32 op)
 {
-	return op == OP_UNWIND || op == OP_OBJECT;
+	return op == OP_UNWIND || op == OP_OBJECT || op == OP_PYTHON_END;
 }
 
 static struct plan plan_of(const struct alloc_site *site, bool multi_nop)
@@ -65,6 +65,7 @@ static void plan_site(struct probe_point *point, const struct alloc_site *site, 
 	point->program = is_free(&spec)		? PROGRAM_FREE
 			 : spec.op == OP_UNWIND ? PROGRAM_GUARD
 			 : spec.op == OP_OBJECT ? PROGRAM_OBJECT
+			 : spec.op == OP_PYTHON_END ? PROGRAM_DLOPEN
 						: PROGRAM_SESSION;
 
 	point->insn = plan.insn;

@@ -239,7 +239,7 @@ static int fill_state(pid_t pid, const struct gc_view *v, struct gc_state *out)
 static int read_interpreters(const struct interpreter *i, struct gc_state *out)
 {
 	const struct python_layout *l = &i->layout;
-	struct gc_view view;
+	struct gc_view view = {0};
 	uint64_t interp;
 	int err = memory_read_u64(i->pid, i->runtime + l->runtime_interpreters_head, &interp);
 

@@ -275,6 +275,8 @@ static void find_functions(struct search *s)
 		i->eval_vaddr = vaddr;
 		i->eval_bytes = bytes;
 	}
+	if (!binary_symbol(s->binary, "Py_FinalizeEx", &vaddr, NULL))
+		i->finalize_vaddr = vaddr;
 	if (!binary_symbol(s->binary, "PyCode_Type", &vaddr, NULL) &&
 	    !memory_read_u64(s->pid, i->bias + vaddr + TYPE_DEALLOC, &dealloc) &&
 	    is_code(s->pid, dealloc))

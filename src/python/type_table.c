@@ -46,6 +46,7 @@ struct type_table {
 	uint64_t *queue;
 	uint32_t queue_count, queue_room;
 	uint32_t round;
+	uint8_t heads[HEADS_A_READ][TYPE_HEAD_BYTES]; /* of those being loaded */
 };
 
 static struct type_slot *slot_of(struct type_slot *slots, uint32_t mask, uint64_t address)
@@ -390,12 +391,11 @@ static bool is_decided(const struct type_table *t, uint64_t address)
 
 static int load_some(struct type_table *t, const uint64_t *addresses, size_t count)
 {
-	uint8_t heads[HEADS_A_READ][TYPE_HEAD_BYTES];
 	struct memory_piece pieces[HEADS_A_READ];
 	int err;
 
 	for (size_t i = 0; i < count; i++)
-		pieces[i] = (struct memory_piece){addresses[i], heads[i], TYPE_HEAD_BYTES, 0};
+		pieces[i] = (struct memory_piece){addresses[i], t->heads[i], TYPE_HEAD_BYTES, 0};
 	err = memory_read_many(t->pid, pieces, count);
 	if (err)
 		return err;
@@ -403,7 +403,7 @@ static int load_some(struct type_table *t, const uint64_t *addresses, size_t cou
 		if (pieces[i].err)
 			forget(t, addresses[i]);
 		else if (!is_decided(t, addresses[i]))
-			parse(t, addresses[i], heads[i], 0);
+			parse(t, addresses[i], t->heads[i], 0);
 	}
 	return 0;
 }

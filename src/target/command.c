@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -26,6 +27,8 @@ static void child_exec(char *const argv[], int report_fd)
 
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
+	/* Should we be killed while it is stopped, it goes on. */
+	prctl(PR_SET_PDEATHSIG, SIGCONT);
 	signal(SIGPIPE, SIG_DFL); /* ours is ignored, and that outlives an exec */
 	if (!ptrace(PTRACE_TRACEME, 0, NULL, NULL))
 		execvp(argv[0], argv);
@@ -163,6 +166,12 @@ void command_release(struct command *c)
 		return;
 	ptrace(PTRACE_DETACH, c->pid, NULL, NULL);
 	c->held = false;
+}
+
+void command_continue(struct command *c)
+{
+	if (!c->ended)
+		kill(c->pid, SIGCONT);
 }
 
 bool command_has_ended(struct command *c)

@@ -29,6 +29,8 @@ pid_t command_pid(const struct command *c);
 int command_run_to_stop(struct command *c, int timeout_ms);
 /* Lets it go for good. */
 void command_release(struct command *c);
+/* Sends SIGCONT. */
+void command_continue(struct command *c);
 /* True once it has ended (reaps it). */
 bool command_has_ended(struct command *c);
 
