@@ -251,13 +251,20 @@ static void locate_python(const struct ledger_process *p, uint64_t frame, struct
 		f->code = code_store_get(p->codes, python_frame_code(frame));
 }
 
+static bool is_shim(const struct frame_ref *f)
+{
+	return f->code && python_code_is_shim(f->code);
+}
+
 /* An address where nothing is executable is no return address: the walk lost its way
  * there, so the stack ends before it. */
 static void locate_frames(const struct ledger *l, struct ledger_process *p, struct ledger_stack *s,
 			  const uint64_t *frames, uint64_t taken_ns)
 {
-	for (size_t i = 0; i < s->frame_count; i++) {
-		struct frame_ref *f = &s->frames[i];
+	size_t count = s->frame_count, n = 0;
+
+	for (size_t i = 0; i < count; i++) {
+		struct frame_ref *f = &s->frames[n++];
 
 		f->name = "[unknown]";
 		if (python_frame_is(frames[i]))
@@ -265,14 +272,19 @@ static void locate_frames(const struct ledger *l, struct ledger_process *p, stru
 		else if (unwind_frame_table(frames[i]))
 			locate_in_table(l, frames[i], f);
 		else if (locate_address(p, frames[i], taken_ns,
-					s->result == UNWIND_NOT_READY && i + 1 == s->frame_count,
-					f) &&
+					s->result == UNWIND_NOT_READY && i + 1 == count, f) &&
 			 i) {
-			s->frame_count = i;
+			s->frame_count = n - 1;
 			s->result = UNWIND_NO_MAPPING;
 			return;
 		}
+		if (is_shim(f)) {
+			python_code_unref(f->code);
+			*f = (struct frame_ref){0};
+			n--;
+		}
 	}
+	s->frame_count = n;
 }
 
 static void stack_arrived(struct ledger *l, const struct event_stack *e, size_t size)

@@ -322,6 +322,11 @@ static uint64_t hash_bytes(uint64_t h, const void *data, size_t size)
 	return h;
 }
 
+bool python_code_is_shim(const struct python_code *c)
+{
+	return !strcmp(c->file, "__init__") && !strcmp(c->function, "__init__");
+}
+
 uint64_t python_code_identity(const struct python_code *c)
 {
 	uint64_t h = 0xcbf29ce484222325u; /* FNV-1a; with the NULs, between which there are none */

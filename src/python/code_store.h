@@ -10,6 +10,7 @@
 #ifndef LEAKTOP_CODE_STORE_H
 #define LEAKTOP_CODE_STORE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -36,6 +37,9 @@ const char *python_code_file(const struct python_code *c);
 const char *python_code_function(const struct python_code *c); /* qualified where possible */
 /* Line of code unit @unit (python_frame_unit() of a frame); 0: unknown. */
 uint32_t python_code_line(const struct python_code *c, uint32_t unit);
+/* _Py_InitCleanup (Python/specialize.c, 3.13 on): a frame of the interpreter's own below a
+ * specialised __init__, which no traceback shows. */
+bool python_code_is_shim(const struct python_code *c);
 /* A hash of file, function and first line: equal in every run. */
 uint64_t python_code_identity(const struct python_code *c);
 
