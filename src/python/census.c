@@ -21,6 +21,8 @@
 #define SMALL_BYTES_MAX 512	 /* larger blocks are not from pools */
 #define LARGE_MAX (16u << 20)
 #define DEBUG_HEAD_BYTES 16
+#define COLLECTION_WAITS_MAX 50
+#define COLLECTION_WAIT_NS 2000000
 
 struct block_list {
 	struct typed_block *items;
@@ -37,9 +39,9 @@ struct taker {
 	struct type_reader *reader;
 	struct block_list blocks; /* of pools, whose types are not read yet */
 	struct block_list large;
-	struct block_list
-		holders; /* large blocks that are counted; there may be references in them */
+	struct block_list holders;	 /* large ones that are counted and may hold references */
 	struct address_runs pools, held; /* held: the holders */
+	struct gc_state state;		 /* without rings if it is not known */
 	struct tally *tallies;		 /* by number of type */
 	uint32_t tally_count;
 	struct census *census;
@@ -229,8 +231,10 @@ static int count_found(struct taker *t, uint64_t before)
 	return err;
 }
 
-static void take_state(struct taker *t, const struct gc_state *state)
+static void take_state(struct taker *t)
 {
+	const struct gc_state *state = &t->state;
+
 	t->census->gc_known = true;
 	t->census->gc_enabled = state->enabled;
 	t->census->garbage = state->garbage;
@@ -239,13 +243,8 @@ static void take_state(struct taker *t, const struct gc_state *state)
 
 static int count_large_objects(struct taker *t)
 {
-	struct gc_state state;
-	int err = gc_state_read(t->interpreter, &state);
+	int err = find_large(t, &t->state);
 
-	if (err)
-		return err == -ENOENT ? 0 : err;
-	take_state(t, &state);
-	err = find_large(t, &state);
 	if (!err)
 		err = count_found(t, t->layout.flag_pre_header ? 16 : 0);
 	if (!err && t->layout.flag_pre_header)
@@ -365,24 +364,59 @@ static int make_rows(struct taker *t)
 	return 0;
 }
 
-static int take(struct taker *t, bool freeze)
+/*
+ * Waits for a moment between collections, and with @freeze holds the process in it. The time
+ * that it stood still in vain is in stopped_seconds.
+ */
+static int begin(struct taker *t, bool freeze, struct freezer **freezer)
 {
-	double start = now_seconds(), stopped = 0;
-	struct freezer *freezer = NULL;
-	int err = freeze ? freezer_new(t->interpreter->pid, &freezer) : 0;
+	const struct timespec wait = {0, COLLECTION_WAIT_NS};
+	pid_t pid = t->interpreter->pid;
+	int err;
+
+	for (int n = 0;; n++) {
+		double start = now_seconds();
+
+		err = freeze ? freezer_new(pid, freezer) : 0;
+		if (err)
+			return err;
+		err = gc_state_read(t->interpreter, &t->state);
+		if (err != -EAGAIN || n == COLLECTION_WAITS_MAX)
+			break;
+		freezer_free(*freezer);
+		*freezer = NULL;
+		if (freeze)
+			t->census->stopped_seconds += now_seconds() - start;
+		nanosleep(&wait, NULL);
+	}
+	if (!err)
+		take_state(t);
+	return err == -EAGAIN || err == -ENOENT ? 0 : err;
+}
+
+static int count_all(struct taker *t)
+{
+	int err = count_pools(t);
 
 	if (!err)
-		err = count_pools(t);
-	if (!err)
 		err = count_large_objects(t);
-	if (!err && t->census->pools)
-		err = count_untracked(t);
+	return err || !t->census->pools ? err : count_untracked(t);
+}
+
+static int take(struct taker *t, bool freeze)
+{
+	double start = now_seconds(), held;
+	struct freezer *freezer = NULL;
+	int err = begin(t, freeze, &freezer);
+
+	held = now_seconds();
+	if (!err)
+		err = count_all(t);
 	freezer_free(freezer);
 	if (freeze)
-		stopped = now_seconds() - start;
+		t->census->stopped_seconds += now_seconds() - held;
 	if (!err)
 		err = make_rows(t);
-	t->census->stopped_seconds = stopped;
 	t->census->seconds = now_seconds() - start;
 	return err;
 }

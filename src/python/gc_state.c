@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <string.h>
-#include <time.h>
 
 #include "python/interpreter.h"
 #include "python/object_layout.h"
@@ -17,8 +16,6 @@
 #define STATS_BYTES 24
 #define RING_MASK (~3ull) /* the low bits of the links are flags */
 #define INTERPRETERS_MAX (GC_RINGS_MAX / 4)
-#define TRIES 50
-#define WAIT_NS 2000000
 #define COUNT_MAX (1ull << 48)
 
 static bool is_pointer(uint64_t word)
@@ -158,26 +155,19 @@ static bool view_is_sound(pid_t pid, const struct gc_view *v)
 	return ring_is_closed(pid, v->state + v->shape.permanent, v->address + v->shape.permanent);
 }
 
-/* Reads the state at @address, again while a collection has it apart. */
 static int read_view(const struct interpreter *i, uint64_t address, struct gc_view *out)
 {
-	const struct timespec wait = {0, WAIT_NS};
 	struct gc_view v = {.address = address};
-	int err;
+	int err = memory_read(i->pid, address, v.state, sizeof(v.state));
 
-	for (int n = 0; n < TRIES; n++) {
-		if (n)
-			nanosleep(&wait, NULL);
-		err = memory_read(i->pid, address, v.state, sizeof(v.state));
-		if (err)
-			return err == -EFAULT ? -ENOENT : err;
-		if (gc_shape_find(v.state, sizeof(v.state), address, i->minor, &v.shape) &&
-		    !int_at(v.state + v.shape.collecting) && view_is_sound(i->pid, &v)) {
-			*out = v;
-			return 0;
-		}
-	}
-	return -ENOENT;
+	if (err)
+		return err == -EFAULT ? -ENOENT : err;
+	if (!gc_shape_find(v.state, sizeof(v.state), address, i->minor, &v.shape))
+		return -ENOENT;
+	if (int_at(v.state + v.shape.collecting) || !view_is_sound(i->pid, &v))
+		return -EAGAIN;
+	*out = v;
+	return 0;
 }
 
 static void add_rings(const struct gc_view *v, struct gc_state *out)

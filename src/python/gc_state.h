@@ -28,8 +28,8 @@ struct gc_state {
 };
 
 /*
- * Of the main interpreter; rings of all. 0; -ENOENT: not recognised, also after waiting a
- * little for a collection to end; -ENOTSUP: free-threaded; or another negative errno.
+ * Of the main interpreter; rings of all. 0; -EAGAIN: a collection has the rings apart, try
+ * again; -ENOENT: not recognised; -ENOTSUP: free-threaded; or another negative errno.
  */
 int gc_state_read(const struct interpreter *i, struct gc_state *out);
 

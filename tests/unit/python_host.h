@@ -5,8 +5,9 @@
  *	a[BC]d[E]f.
  * Function a was called by a run of the evaluation loop that runs Python function B,
  * called by C; that loop was called by d, and so on. '.' is the outermost function, '!'
- * one that cannot be unwound. What is captured is rendered the same way: aBCdEf. here, and
- * '@' is an evaluation loop that was not replaced by what it runs.
+ * one that cannot be unwound, '@' the evaluation loop where it runs nothing that it has
+ * told of. What is captured is rendered the same way: aBCdEf. here, with '@' for a loop
+ * that was not replaced by what it runs.
  *
  * To 3.10 each Python function has a loop of its own, whatever the brackets say.
  */
@@ -71,7 +72,7 @@ static struct {
 	int minor;
 	struct python_walk walk;
 	enum placement placement;
-	uint64_t stack[NATIVE_PAGES * PAGE / 8], heap[HEAP_PAGES * PAGE / 8];
+	uint64_t stack[(1 + NATIVE_PAGES) * PAGE / 8], heap[HEAP_PAGES * PAGE / 8];
 	uint64_t threads[PAGE / 8], tls[2 * PAGE / 8], globals[PAGE / 8];
 	uint64_t frames[PICTURE_MAX]; /* of Python code, innermost first */
 	uint32_t frame_count;
@@ -89,12 +90,13 @@ struct region {
 #define REGIONS 5u
 
 static const struct region regions[REGIONS] = {
-	{NATIVE_STACK, ph.stack, sizeof(ph.stack)}, {HEAP, ph.heap, sizeof(ph.heap)},
-	{THREADS, ph.threads, sizeof(ph.threads)},  {TLS, ph.tls, sizeof(ph.tls)},
+	{NATIVE_STACK - PAGE, ph.stack, sizeof(ph.stack)}, {HEAP, ph.heap, sizeof(ph.heap)},
+	{THREADS, ph.threads, sizeof(ph.threads)},	   {TLS, ph.tls, sizeof(ph.tls)},
 	{GLOBALS, ph.globals, sizeof(ph.globals)},
 };
 
-static inline void *at_address(uint64_t address, size_t bytes)
+/* NULL: nothing is mapped there. */
+static inline void *find_address(uint64_t address, size_t bytes)
 {
 	for (size_t i = 0; i < REGIONS; i++) {
 		const struct region *r = &regions[i];
@@ -102,7 +104,16 @@ static inline void *at_address(uint64_t address, size_t bytes)
 		if (address >= r->start && address + bytes <= r->start + r->bytes)
 			return (uint8_t *)r->words + (address - r->start);
 	}
-	abort();
+	return NULL;
+}
+
+static inline void *at_address(uint64_t address, size_t bytes)
+{
+	void *at = find_address(address, bytes);
+
+	if (!at)
+		abort();
+	return at;
 }
 
 static inline void put_bytes(uint64_t address, const void *from, size_t bytes)
@@ -142,14 +153,14 @@ static inline struct python_walk walk_of_3_13(int minor)
 
 static inline void native_code(void)
 {
-	static const uint32_t words[] = {1,
-					 4,
-					 0,
-					 4,
-					 unwind_row(0, 2),
-					 unwind_row(EVAL_START, 3),
-					 unwind_row(OUTERMOST, UNWIND_RULE_END),
-					 unwind_row(WITHOUT_RULE, UNWIND_RULE_UNKNOWN)};
+	const uint32_t words[] = {1,
+				  4,
+				  0,
+				  4,
+				  unwind_row(0, 2),
+				  unwind_row(EVAL_START, 3),
+				  unwind_row(OUTERMOST, UNWIND_RULE_END),
+				  unwind_row(WITHOUT_RULE, UNWIND_RULE_UNKNOWN)};
 	struct unwind_mappings space = {.count = 1,
 					.items = {{NATIVE_CODE, NATIVE_CODE + UNWIND_BLOCK_BYTES,
 						   NATIVE_CODE, NATIVE_TABLE, 0}}};
@@ -225,7 +236,7 @@ static inline uint64_t frame_address(uint32_t i, uint32_t count)
 			return HEAP + (HEAP_PAGES - 1 - i) * (uint64_t)PAGE - 8 * (1 + i % 14);
 		/* fall through */
 	default:
-		return HEAP + 8 + (uint64_t)(count - 1 - i) * (frame_bytes() + i % 3 * 8);
+		return HEAP + 8 + (uint64_t)(count - 1 - i) * (frame_bytes() + 16) + i % 3 * 8;
 	}
 }
 
@@ -278,7 +289,7 @@ static inline uint64_t code_of_function(char c)
 		return OUTERMOST;
 	case '!':
 		return WITHOUT_RULE;
-	case '[':
+	case '@':
 		return EVAL_START;
 	default:
 		return (uint64_t)(c - 'a' + 1) * FUNCTION_BYTES;
@@ -314,7 +325,7 @@ static inline void draw_loop(struct drawing *d, const char *letters, size_t coun
 	uint64_t native = ph.sp, entry = native + ENTRY_AT;
 	uint64_t first = count ? ph.frames[d->next] : ph_has_entry_frames() ? entry : 0;
 
-	draw_native('[', EVAL_FRAME_BYTES);
+	draw_native('@', EVAL_FRAME_BYTES);
 	draw_cframe(d, first, native + ANCHOR_AT);
 	for (size_t i = 0; i < count; i++, d->next++) {
 		put(d->link, ph.frames[d->next]);
@@ -403,7 +414,7 @@ static inline void ph_draw(const char *picture)
 			draw_loops(&d, c + 1, count);
 			c += count + 1;
 		} else {
-			draw_native(*c, FUNCTION_FRAME_BYTES);
+			draw_native(*c, *c == '@' ? EVAL_FRAME_BYTES : FUNCTION_FRAME_BYTES);
 		}
 	}
 	draw_cframe(&d, 0, ROOT_CFRAME);

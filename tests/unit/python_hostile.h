@@ -49,7 +49,7 @@ static inline void hostile_python_twice(void)
 	for (size_t i = 0; i < UNWIND_WINDOW_WORDS; i++)
 		left->window[i] = i & 1 ? code_object('Z') : HEAP + 8 * i;
 	host.reads = 0;
-	stack_capture(&ph.regs, host.task);
+	stack_capture(&ph.regs, host.task, false);
 	hostile_python_check(s);
 	hostile_python_require(s->hash == first.hash && s->result == first.result);
 	hostile_python_require(s->frame_count == first.frame_count);
@@ -71,8 +71,11 @@ static inline void hostile_picture(struct byte_reader *r, char *picture, char *r
 		}
 		if (!letters && ph.minor < 12)
 			letters = 1;
+		python += letters;
+		if (python > PYTHON_FRAMES_MAX)
+			break;
 		*picture++ = '[';
-		for (uint32_t k = 0; k < letters && python < PYTHON_FRAMES_MAX; k++, python++)
+		for (uint32_t k = 0; k < letters; k++)
 			*picture++ = *rendered++ = (char)('A' + reader_u8(r) % LETTERS);
 		*picture++ = ']';
 	}
@@ -119,7 +122,8 @@ static inline void hostile_python_word(struct byte_reader *r)
 		at = frame + at % 0x70 / 8 * 8;
 	else if (how < 220)
 		at = NATIVE_STACK + at % 0x400 / 8 * 8;
-	memcpy(at_address(at, how & 8 ? 8 : 1), &value, how & 8 ? 8 : 1);
+	if (find_address(at, 8))
+		put_bytes(at, &value, how & 8 ? 8 : 1);
 }
 
 static inline void hostile_python_walk(struct byte_reader *r)

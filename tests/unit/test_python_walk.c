@@ -142,18 +142,38 @@ static const struct python_slot slot_kinds[] = {
 
 #define SLOT_KINDS (sizeof(slot_kinds) / sizeof(*slot_kinds))
 
-/* The current thread state is one, the attached one another, of other frames. */
-static void draw_two_threads(void)
+/* The current thread state runs B, the attached one, another, runs D. */
+static void draw_two_threads(struct python_slot current, struct python_slot attached)
 {
-	uint8_t before[0x800];
+	uint64_t frame = HEAP_END - 1024, entry = NATIVE_STACK + FUNCTION_FRAME_BYTES + ENTRY_AT;
 
+	ph.walk.current = current;
+	ph.walk.attached = attached;
+	ph_use_walk();
 	ph_draw("a[B]c.");
-	put_slot(&ph.walk.current, 0);
-	memcpy(before, at_address(THREAD, sizeof(before)), sizeof(before));
-	/* "Attached" runs what lies at D's address, which has the same callers. */
-	memcpy(at_address(OTHER_THREAD, 0x600), before, 0x600);
-	put_slot(&ph.walk.current, THREAD);
-	put_slot(&ph.walk.attached, OTHER_THREAD);
+	memcpy(at_address(OTHER_THREAD, 0x600), at_address(THREAD, 0x600), 0x600);
+	put_slot(&attached, OTHER_THREAD);
+	ph.frames[1] = frame;
+	put_frame(1, 'D', true);
+	put(frame + ph.walk.frame_back, ph_has_entry_frames() ? entry : 0);
+	if (ph.walk.cframe_frame == PYTHON_NONE) {
+		put(OTHER_THREAD + ph.walk.thread_frame, frame);
+		return;
+	}
+	/* Both say that the one loop on the stack is theirs. */
+	put(OTHER_THREAD + ph.walk.thread_frame, ROOT_CFRAME);
+	put(ROOT_CFRAME + ph.walk.cframe_frame, frame);
+}
+
+/* What the loop on the stack is replaced by. */
+static char thread_shown(void)
+{
+	const struct event_stack *s = ph_capture();
+	const char *python;
+
+	hostile_python_check(s);
+	python = strpbrk(ph_render(s), "BD");
+	return python ? *python : 0;
 }
 
 static void the_thread_state_is_found(void **state)
@@ -162,42 +182,53 @@ static void the_thread_state_is_found(void **state)
 	FOR_EACH_MINOR(minor)
 	{
 		for (size_t i = 0; i < SLOT_KINDS * SLOT_KINDS; i++) {
+			const struct python_slot *current = &slot_kinds[i / SLOT_KINDS];
+
 			if (i / SLOT_KINDS == i % SLOT_KINDS)
 				continue;
 			ph_reset(minor);
-			ph.walk.current = slot_kinds[i / SLOT_KINDS];
-			ph.walk.attached = slot_kinds[i % SLOT_KINDS];
-			ph_use_walk();
-			draw_two_threads();
+			draw_two_threads(*current, slot_kinds[i % SLOT_KINDS]);
 			check("aBc.", 0, UNWIND_COMPLETE);
-			put_slot(&ph.walk.current, 0); /* runs no Python code just now */
-			check("aBc.", 0, UNWIND_COMPLETE);
-			put_slot(&ph.walk.current, THREAD);
-			put(THREAD + ph.walk.thread_id, FS_BASE + 8); /* another's */
-			check("aBc.", 0, UNWIND_COMPLETE);
+			put_slot(current, 0); /* runs no Python code just now */
+			assert_int_equal(thread_shown(), 'D');
+			put_slot(current, THREAD);
 			put_slot(&ph.walk.attached, 0);
-			check("a@c.", 0, UNWIND_COMPLETE);
-			put_slot(&ph.walk.attached, OTHER_THREAD);
-			put(OTHER_THREAD + ph.walk.thread_id, 0);
+			check("aBc.", 0, UNWIND_COMPLETE);
+			put_slot(current, 0);
 			check("a@c.", 0, UNWIND_COMPLETE);
 		}
 	}
 }
 
-/* That of a subinterpreter, while its code runs, goes before the thread's own. */
+/* A global variable says which thread state runs, be it of another thread. */
+static void states_of_other_threads(void **state)
+{
+	(void)state;
+	FOR_EACH_MINOR(minor)
+	{
+		ph_reset(minor);
+		for (size_t i = 5; i < SLOT_KINDS; i++) {
+			draw_two_threads(slot_kinds[i], slot_kinds[3]);
+			put(THREAD + ph.walk.thread_id, FS_BASE + 8);
+			assert_int_equal(thread_shown(), 'D');
+			put_slot(&ph.walk.attached, 0);
+			check("a@c.", 0, UNWIND_COMPLETE);
+			put_slot(&ph.walk.current, HEAP_END);
+			check("a@c.", 0, UNWIND_COMPLETE);
+		}
+	}
+}
+
+/* The state that is current, even if it runs nothing. */
 static void the_current_state_goes_first(void **state)
 {
 	(void)state;
 	FOR_EACH_MINOR(minor)
 	{
 		ph_reset(minor);
-		ph.walk.attached = slot_kinds[1];
-		ph_use_walk();
-		draw_two_threads();
-		put(THREAD + ph.walk.thread_frame, 0); /* runs nothing */
+		draw_two_threads(slot_kinds[0], slot_kinds[3]);
+		put(THREAD + ph.walk.thread_frame, 0);
 		check("a@c.", 0, UNWIND_COMPLETE);
-		put_slot(&ph.walk.current, 0);
-		check("aBc.", 0, UNWIND_COMPLETE);
 	}
 }
 
@@ -253,10 +284,9 @@ static void stack_memory_that_ends(void **state)
 		ph_reset(minor);
 		ph_draw("a[BC]def[G]h.");
 		/* Loops to 3.10 have a frame each. */
-		host.memory[0].bytes = 32 + EVAL_FRAME_BYTES * (minor < 11 ? 2 : 1) + 32 - 1;
-		if (minor == 10)
-			continue; /* which has its CFrames there too */
-		check(minor < 11 || minor == 13 ? "aBCdG" : "aBCd", 0, UNWIND_STACK_READ);
+		host.memory[0].bytes = PAGE + 32 + EVAL_FRAME_BYTES * (minor < 11 ? 2 : 1) + 32 - 1;
+		/* Entry frames are on the stack as well. */
+		check(minor < 12 ? "aBCdG" : "aBCd", 0, UNWIND_STACK_READ);
 	}
 }
 
@@ -277,11 +307,11 @@ static void where_the_loop_is_not_known(void **state)
 static void loops_without_frames_stay(void **state)
 {
 	(void)state;
-	for (int minor = 10; minor <= MINOR_LAST; minor++) {
+	FOR_EACH_MINOR(minor)
+	{
 		ph_reset(minor);
-		ph_draw("a[B]c[D]e.");
-		ph.regs.ip = NATIVE_CODE + EVAL_START + 0x31; /* for a */
-		check("@BcDe.", 0, UNWIND_COMPLETE);
+		draw_and_check("a@b[C]d[E]f.", minor < 10 ? "aCbEd@f." : "a@bCdEf.");
+		draw_and_check("a[B]c@d.", "aBc@d.");
 	}
 }
 
@@ -531,7 +561,7 @@ static void instructions(void **state)
 	for (int minor = 11; minor <= MINOR_LAST; minor++) {
 		ph_reset(minor);
 		ph_draw("a[B]c.");
-		put(ph.frames[0] + ph.walk.frame_instr, ~0ull);
+		put(ph.frames[0] + ph.walk.frame_instr, 1ull << 62);
 		ph_capture();
 		assert_int_equal(python_frame_unit(host.task->stack.frames[1]),
 				 PYTHON_UNIT_UNKNOWN);
@@ -571,8 +601,9 @@ static void owners(void **state)
 				check("aBCd.", 0, UNWIND_COMPLETE);
 				continue;
 			}
-			/* C's loop is still known by its own entry frame. */
-			check("aCd.", 0, UNWIND_COMPLETE);
+			hostile_python_twice();
+			assert_null(strchr(ph_render(&host.task->stack), 'B'));
+			assert_non_null(strchr(ph.rendered, 'C'));
 		}
 	}
 }
@@ -815,6 +846,7 @@ int main(void)
 		TEST(frames_at_every_place_of_a_page),
 		TEST(nothing_of_python),
 		TEST(the_thread_state_is_found),
+		TEST(states_of_other_threads),
 		TEST(the_current_state_goes_first),
 		TEST(no_slots_and_broken_hops),
 		TEST(native_walks_that_are_cut),
