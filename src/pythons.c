@@ -474,6 +474,18 @@ void pythons_forked(struct pythons *p, const struct tracee *parent, struct trace
 	ledger_python_open(p->m.ledger, child->slot, python->interpreter.minor);
 }
 
+void python_check(struct python *python, pid_t pid)
+{
+	if (!python || !python->redirect || !redirect_renew(python->redirect))
+		return;
+	if (!python->coverage.reason)
+		log_warn("pid %d: somebody else changed its allocator tables for a moment (another "
+			 "leaktop?); objects of that time may be missing or outdated",
+			 pid);
+	python->coverage.reason = "its allocator tables were changed by somebody else meanwhile: "
+				  "objects may be missing or outdated";
+}
+
 /* Kept, for children that were not traced. */
 static void remember(struct pythons *p, const struct python *python)
 {

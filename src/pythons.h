@@ -8,6 +8,7 @@
 #define LEAKTOP_PYTHONS_H
 
 #include <stdbool.h>
+#include <sys/types.h>
 
 struct coverage_python;
 struct interpreter;
@@ -53,6 +54,9 @@ void pythons_look(struct pythons *p, struct tracee *t);
 bool pythons_are_pending(const struct pythons *p);
 /* @child was born by fork and has all that @parent had. */
 void pythons_forked(struct pythons *p, const struct tracee *parent, struct tracee *child);
+
+/* To be called now and then: sees to it that what was changed stays so. */
+void python_check(struct python *python, pid_t pid);
 
 /* Lets go: puts back what was changed, unless @exec, after which nothing of it is left. */
 void pythons_release(struct pythons *p, struct python *python, bool exec);

@@ -548,6 +548,12 @@ void targets_unwind_failed(struct targets *ts, const struct unwind_failure *f)
 void targets_rescan(struct targets *ts)
 {
 	unwinder_tick(ts->m.unwinder);
+	for (size_t i = 0; i < tracees_count(ts->tracees); i++) {
+		struct tracee *t = tracees_at(ts->tracees, i);
+
+		if (!t->exited)
+			python_check(t->python, t->process.pid);
+	}
 	if (selector_is_open(ts->options->selector))
 		selector_scan(ts->options->selector, add_matching, ts);
 }

@@ -13,7 +13,9 @@
 #include "python/redirect.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/kcmp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -25,6 +27,9 @@
 #include "target/procfs.h"
 
 #define HOOKS_MAX 4 /* over ours, one upon the other */
+/* What the kernel gave the program at its exec: addresses of the stack and the vdso, which
+ * are random. Who has the same has it by fork. */
+#define AUXV_BYTES 512
 
 struct word {
 	struct redirect_word word;
@@ -37,6 +42,7 @@ struct redirect {
 	uint64_t inode;
 	uint32_t dev_major, dev_minor;
 	uint64_t place; /* address - offset in the file */
+	uint8_t auxv[AUXV_BYTES];
 	bool active;
 	struct word words[REDIRECT_WORDS_MAX];
 	size_t count;
@@ -197,6 +203,29 @@ static int find_place(struct redirect *r, const struct interpreter *i)
 	return got < 0 ? got : err;
 }
 
+static int read_auxv(pid_t pid, uint8_t auxv[AUXV_BYTES])
+{
+	char path[32];
+	ssize_t n;
+	int fd;
+
+	memset(auxv, 0, AUXV_BYTES);
+	snprintf(path, sizeof(path), "/proc/%d/auxv", pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return errno == ENOENT ? -ESRCH : -errno;
+	n = read(fd, auxv, AUXV_BYTES);
+	close(fd);
+	return n > 0 ? 0 : -ESRCH;
+}
+
+static bool is_related(pid_t pid, const struct redirect *r)
+{
+	uint8_t auxv[AUXV_BYTES];
+
+	return !read_auxv(pid, auxv) && !memcmp(auxv, r->auxv, AUXV_BYTES);
+}
+
 int redirect_new(const struct interpreter *i, const struct alloc_tables *t, struct redirect **out)
 {
 	struct redirect *r;
@@ -208,6 +237,8 @@ int redirect_new(const struct interpreter *i, const struct alloc_tables *t, stru
 	if (!r)
 		return -ENOMEM;
 	err = find_place(r, i);
+	if (!err)
+		err = read_auxv(i->pid, r->auxv);
 	if (!err)
 		err = add_functions(r, t);
 	if (!err)
@@ -302,6 +333,19 @@ size_t redirect_lost(const struct redirect *r)
 	return lost;
 }
 
+size_t redirect_renew(struct redirect *r)
+{
+	size_t i, renewed = 0;
+
+	for (i = 0; i < r->count; i++) {
+		const struct redirect_word *w = &r->words[i].word;
+
+		if (r->active && !w->lasting)
+			renewed += !memory_replace_u64(r->pid, w->address, w->before, w->ours);
+	}
+	return renewed;
+}
+
 static bool is_mapped(pid_t pid, const struct redirect *r)
 {
 	struct maps_iter *it;
@@ -336,7 +380,7 @@ static bool is_alike(const struct redirect *a, const struct redirect *b)
 	size_t i;
 
 	if (a->inode != b->inode || a->dev_major != b->dev_major || a->dev_minor != b->dev_minor ||
-	    a->place != b->place || a->count != b->count)
+	    a->place != b->place || a->count != b->count || memcmp(a->auxv, b->auxv, AUXV_BYTES))
 		return false;
 	for (i = 0; i < a->count; i++) {
 		if (a->words[i].word.address != b->words[i].word.address ||
@@ -373,7 +417,8 @@ static void sweep_process(pid_t pid, const struct redirect *const *all, size_t c
 	size_t i;
 
 	for (i = 0; i < count; i++) {
-		if (is_repeat(all, i) || !holds_ours(pid, all[i]) || !is_mapped(pid, all[i]))
+		if (is_repeat(all, i) || !is_related(pid, all[i]) || !holds_ours(pid, all[i]) ||
+		    !is_mapped(pid, all[i]))
 			continue;
 		if (is_under_trace(pid, all, count))
 			return;

@@ -70,6 +70,10 @@ const struct redirect_word *redirect_at(const struct redirect *r, size_t n);
 /* Words that are no more ours (tracemalloc was started meanwhile, say). */
 size_t redirect_lost(const struct redirect *r);
 
+/* Somebody has put words back to what they were (another leaktop that ended, say): they are
+ * ours again. Returns how many there were. */
+size_t redirect_renew(struct redirect *r);
+
 /*
  * Looks through all processes for descendants of redirected ones that are not under
  * trace (born in the last moment, or with --no-follow) and puts them right too:

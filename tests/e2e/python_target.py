@@ -28,12 +28,19 @@ class Target(Process):
     def __init__(self, script, *args, python=SYSTEM, options=(), **more):
         path = SCRIPTS / script
         if python.root:
-            path = shutil.copy(path, python.root / "tmp")
+            shutil.copy(path, python.root / "tmp")
             path = f"/tmp/{script}"
-        super().__init__(python.command(*options, path, *args), **more)
-        self.ready()
+        self.start(python.command(*options, path, *args), **more)
 
-    def ready(self):
+    @classmethod
+    def of(cls, command, **options):
+        """Any other program that behaves like one."""
+        target = cls.__new__(cls)
+        target.start(command, **options)
+        return target
+
+    def start(self, command, **options):
+        Process.__init__(self, command, **options)
         line = self.line(20)
         assert line and line.startswith("ready"), self.describe()
 
@@ -47,8 +54,8 @@ class Target(Process):
 
 @contextlib.contextmanager
 def watch(target, *options):
-    """leaktop at a target, attached, with reports each second."""
-    with Leaktop("-p", target.pid, "-j", "-T", "1000", *options, "1") as tool:
+    """leaktop at a target, attached, with reports all the time."""
+    with Leaktop("-p", target.pid, "-j", "-T", "1000", *options, "0.3") as tool:
         tool.first_report()
         yield tool
 

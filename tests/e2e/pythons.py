@@ -17,6 +17,14 @@ from leaktop import ROOT, Process
 
 SCRIPTS = ROOT / "tests" / "fixtures" / "python"
 VERSION = "import sys; print('%d %d %d' % sys.version_info[:3])"
+# What a program needs to embed it: include path, library path, name, prefix.
+CONFIG = """
+import sys, sysconfig
+get = sysconfig.get_config_var
+for value in (sysconfig.get_paths()["include"], get("LIBDIR"), get("LIBPL"),
+              get("VERSION"), sys.base_prefix, get("LIBS"), get("SYSLIBS")):
+    print(value or "")
+"""
 
 
 class Python:
@@ -47,6 +55,33 @@ class Python:
                 pytest.skip(f"{self.name} does not run: {error}")
             self.known_version = tuple(map(int, out.split()))
         return self.known_version
+
+
+    def has_module(self, name):
+        done = subprocess.run(self.command("-c", f"import {name}"), timeout=20, check=False,
+                              stderr=subprocess.DEVNULL)
+        return done.returncode == 0
+
+    def embed(self, folder, static=False):
+        """A program that embeds it: (path, environment to run it in)."""
+        if self.root:
+            pytest.skip("not built in a chroot")
+        out = subprocess.run(self.command("-c", CONFIG), stdout=subprocess.PIPE, timeout=20,
+                             text=True, check=True).stdout
+        include, libraries, config, version, prefix, libs, system = out.split("\n")[:7]
+        # A static library lies in either; python3 may be linked against none.
+        archive = next((p for p in (pathlib.Path(d) / f"libpython{version}.a"
+                                    for d in (config, libraries)) if p.exists()), None)
+        if not (pathlib.Path(include) / "Python.h").exists() or (static and not archive):
+            pytest.skip(f"the headers or the library of {self.name} are not installed")
+        program = pathlib.Path(folder) / f"embed-{version}{'-static' if static else ''}"
+        library = [archive, "-rdynamic", *libs.split(), *system.split(), "-lz", "-lexpat", "-lm"] \
+            if static else [f"-L{libraries}", f"-lpython{version}", f"-Wl,-rpath,{libraries}"]
+        done = subprocess.run(["cc", "-O1", "-g", f"-I{include}", SCRIPTS / "embed.c", "-o", program,
+                               *library], stderr=subprocess.PIPE, text=True, check=False)
+        if done.returncode:
+            pytest.skip(f"{self.name} cannot be embedded: {done.stderr[-300:]}")
+        return program, {"PYTHONHOME": prefix}
 
 
 def find_pythons():

@@ -61,6 +61,7 @@ static inline void hostile_python_twice(void)
 static inline void hostile_picture(struct byte_reader *r, char *picture, char *rendered)
 {
 	uint32_t parts = reader_u8(r) % 12, python = 0;
+	const char *start = rendered;
 
 	for (uint32_t i = 0; i < parts; i++) {
 		uint8_t how = reader_u8(r), letters = how >> 4 & 7;
@@ -69,7 +70,8 @@ static inline void hostile_picture(struct byte_reader *r, char *picture, char *r
 			*picture++ = *rendered++ = (char)('a' + how % LETTERS);
 			continue;
 		}
-		if (!letters && ph.minor < 12)
+		/* Whether an innermost loop that runs nothing is shown is left open. */
+		if (!letters && (ph.minor < 12 || rendered == start))
 			letters = 1;
 		python += letters;
 		if (python > PYTHON_FRAMES_MAX)

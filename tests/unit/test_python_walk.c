@@ -83,6 +83,25 @@ static void loops_are_replaced_by_what_they_run(void **state)
 	}
 }
 
+static void stacks_at_the_entry_of_a_function(void **state)
+{
+	(void)state;
+	FOR_EACH_MINOR(minor)
+	{
+		struct event_stack at_return;
+
+		ph_reset(minor);
+		ph_draw("[A]b[CD]e.");
+		at_return = *ph_capture();
+		ph.regs.sp -= 8;
+		put(ph.regs.sp, ph.regs.ip);
+		ph.regs.ip = 0x123;
+		stack_capture(&ph.regs, host.task, true);
+		assert_string_equal(ph_render(&host.task->stack), "AbCDe.");
+		assert_true(host.task->stack.hash == at_return.hash);
+	}
+}
+
 /* The innermost and the outermost frame, and those between, at each place of a page. */
 static void frames_at_every_place_of_a_page(void **state)
 {
@@ -327,6 +346,10 @@ static void loops_that_run_nothing(void **state)
 		draw_and_check("a[][]b[][C][][]d.", "abCd.");
 		draw_and_check("a[B]c[]d.", "aBcd.");
 		draw_and_check("a[]b[]c.", "abc.");
+		/* No stack is without frames. */
+		ph_draw("[]a.");
+		put(NATIVE_STACK + EVAL_FRAME_BYTES - 8, 1);
+		hostile_python_twice();
 	}
 }
 
@@ -843,6 +866,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(loops_are_replaced_by_what_they_run),
+		TEST(stacks_at_the_entry_of_a_function),
 		TEST(frames_at_every_place_of_a_page),
 		TEST(nothing_of_python),
 		TEST(the_thread_state_is_found),
