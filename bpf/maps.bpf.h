@@ -209,6 +209,9 @@ struct unwind_state {
 	__u32 result; /* enum unwind_result */
 };
 
+/* Runs of the evaluation loop: those that tidy up after their last frame run none. */
+#define PYTHON_SEGMENTS_MAX (2 * PYTHON_FRAMES_MAX)
+
 /* Python frames of a thread, innermost first (python.bpf.h). */
 struct python_state {
 	__u64 frame, cframe; /* where the walk stands */
@@ -225,7 +228,7 @@ struct python_state {
 	struct {
 		__u64 anchor; /* an address in the native frame of the loop, 0: none known */
 		__u64 end;    /* one past its last frame */
-	} segment[PYTHON_FRAMES_MAX];
+	} segment[PYTHON_SEGMENTS_MAX];
 };
 
 #define CALLS_MAX 4

@@ -67,7 +67,8 @@ static __always_inline bool python_word(struct python_state *py, __u64 address, 
 {
 	__u64 at = address - py->window_start;
 
-	if (address & 7)
+	/* Addresses of the kernel are near to UNWIND_NO_WINDOW. */
+	if (address & 7 || address >> 63)
 		return false;
 	if (at > sizeof(py->window) - 8) {
 		py->window_start = window_at(address);
@@ -170,15 +171,19 @@ static __always_inline __u32 python_unit(const struct python_walk *w, __u64 code
 	return unit < PYTHON_UNIT_UNKNOWN ? unit : PYTHON_UNIT_UNKNOWN;
 }
 
-static __always_inline void python_segment_end(struct python_state *py, __u64 anchor)
+/* False if there is no room for more. */
+static __always_inline bool python_segment_end(struct python_state *py, __u64 anchor)
 {
 	__u32 n = py->segments;
 
-	if (n >= PYTHON_FRAMES_MAX || (n && py->segment[(n - 1) & 63].end == py->count))
-		return;
-	py->segment[n & (PYTHON_FRAMES_MAX - 1)].anchor = anchor;
-	py->segment[n & (PYTHON_FRAMES_MAX - 1)].end = py->count;
+	if (n >= PYTHON_SEGMENTS_MAX) {
+		py->cut = 1;
+		return false;
+	}
+	py->segment[n & (PYTHON_SEGMENTS_MAX - 1)].anchor = anchor;
+	py->segment[n & (PYTHON_SEGMENTS_MAX - 1)].end = py->count;
 	py->segments = n + 1;
+	return true;
 }
 
 /* After a frame, to 3.11: does the evaluation loop that runs it end here? */
@@ -191,7 +196,8 @@ static __always_inline bool python_entry(struct python_state *py, const struct p
 		return false;
 	if (!entry)
 		return true;
-	python_segment_end(py, py->cframe);
+	if (!python_segment_end(py, py->cframe))
+		return false;
 	if (py->cframe && w->cframe_previous != PYTHON_NONE)
 		return user_word(py->cframe + w->cframe_previous, &py->cframe);
 	return true;
@@ -211,10 +217,8 @@ __noinline int python_step(struct python_state *py, const struct python_walk *w)
 	if (!python_word(py, frame + w->frame_back, &back))
 		return 0;
 	py->frame = back;
-	if (owner >= w->owner_entry) {
-		python_segment_end(py, frame);
-		return 1;
-	}
+	if (owner >= w->owner_entry)
+		return python_segment_end(py, frame);
 	if (py->count >= PYTHON_FRAMES_MAX) {
 		py->cut = 1;
 		return 0;
@@ -223,7 +227,7 @@ __noinline int python_step(struct python_state *py, const struct python_walk *w)
 	    !python_word(py, frame + w->frame_instr, &instr))
 		return 0;
 	code &= ~w->code_mask;
-	if (!code || code >> 47 || code & 15)
+	if (!code || code >> 47 || code & 7)
 		return 0;
 	py->frames[py->count & (PYTHON_FRAMES_MAX - 1)] =
 		python_frame(code, python_unit(w, code, instr));
@@ -235,8 +239,9 @@ __noinline int python_step(struct python_state *py, const struct python_walk *w)
 static __always_inline void python_collect(struct python_state *py, __u32 slot)
 {
 	struct python_walk *w;
+	__u32 closed;
 
-	py->count = py->segments = py->next = py->segment_next = 0;
+	py->count = py->segments = py->cut = py->next = py->segment_next = 0;
 	if (!want_python)
 		return;
 	w = bpf_map_lookup_elem(&python_walks, &slot);
@@ -249,9 +254,12 @@ static __always_inline void python_collect(struct python_state *py, __u32 slot)
 	for (__u32 i = 0; i < PYTHON_STEPS_MAX; i++) {
 		if (!python_step(py, w))
 			break;
+		if (i == PYTHON_STEPS_MAX - 1 && py->frame)
+			py->cut = 1;
 	}
 	/* What was not closed is of a loop whose place is not known. */
-	if (py->count)
+	closed = py->segments ? py->segment[(py->segments - 1) & (PYTHON_SEGMENTS_MAX - 1)].end : 0;
+	if (py->count > closed)
 		python_segment_end(py, 0);
 }
 
@@ -260,7 +268,7 @@ static __always_inline void python_collect(struct python_state *py, __u32 slot)
 static __always_inline bool python_is_eval(const struct python_state *py, __u64 frame, __u64 sp,
 					   __u64 caller_sp)
 {
-	__u64 anchor = py->segment[py->segment_next & (PYTHON_FRAMES_MAX - 1)].anchor;
+	__u64 anchor = py->segment[py->segment_next & (PYTHON_SEGMENTS_MAX - 1)].anchor;
 
 	if (py->segment_next >= py->segments)
 		return false;
@@ -276,7 +284,7 @@ __noinline int python_emit(struct python_state *py, struct event_stack *s, int a
 
 	if (!py || !s)
 		return 0;
-	end = all ? py->count : py->segment[py->segment_next & (PYTHON_FRAMES_MAX - 1)].end;
+	end = all ? py->count : py->segment[py->segment_next & (PYTHON_SEGMENTS_MAX - 1)].end;
 	n = s->frame_count;
 	py->segment_next++;
 	at = py->next;

@@ -43,14 +43,20 @@ __noinline int stack_walk(struct task_state *task)
 
 		done = unwind_step(u);
 		n = s->frame_count;
-		if ((done == 2 && i) || n >= STACK_FRAMES_MAX)
+		if (done == 2 && i)
 			break;
+		if (n >= STACK_FRAMES_MAX) {
+			u->result = UNWIND_DEPTH;
+			break;
+		}
 		/* It runs: code is there that we have not heard of yet. */
 		if (done == 2 && u->result == UNWIND_NO_MAPPING)
 			u->result = UNWIND_NOT_READY;
 		if (!done && python_is_eval(py, u->frame, sp, u->sp)) {
 			python_emit(py, s, 0);
-			continue;
+			/* It may run nothing, and be all there is. */
+			if (s->frame_count)
+				continue;
 		}
 		s->frames[n] = u->frame;
 		s->hash = hash_step(s->hash, u->frame);
@@ -63,7 +69,7 @@ __noinline int stack_walk(struct task_state *task)
 	/* What lies at its last address may be something else after the next change. */
 	if (u->result == UNWIND_NOT_READY)
 		s->hash = hash_step(s->hash, u->generation);
-	s->python_cut = py->count && py->cut;
+	s->python_cut = py->cut || py->next < py->count;
 	s->result = u->result;
 	if (u->result != UNWIND_COMPLETE)
 		unwind_failed(task->slot, u->result, u->frame);

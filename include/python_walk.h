@@ -86,16 +86,17 @@ struct python_walk {
 
 /*
  * A Python frame in a stack (beside those of unwind_maps.h): the code object, which
- * lies on a multiple of 16 below 2^47, and the code unit of the instruction.
+ * lies on a multiple of 8 below 2^47 (static ones as clang aligns them), and the code
+ * unit of the instruction.
  */
 #define PYTHON_FRAME (1ull << 62)
-#define PYTHON_FRAME_UNIT_BITS 19
+#define PYTHON_FRAME_UNIT_BITS 18
 #define PYTHON_UNIT_START ((1u << PYTHON_FRAME_UNIT_BITS) - 1) /* nothing ran yet */
 #define PYTHON_UNIT_UNKNOWN (PYTHON_UNIT_START - 1)	       /* too far to say */
 
 static inline __u64 python_frame(__u64 code, __u32 unit)
 {
-	return PYTHON_FRAME | (code >> 4) << PYTHON_FRAME_UNIT_BITS | unit;
+	return PYTHON_FRAME | (code >> 3) << PYTHON_FRAME_UNIT_BITS | unit;
 }
 
 static inline int python_frame_is(__u64 frame)
@@ -105,7 +106,7 @@ static inline int python_frame_is(__u64 frame)
 
 static inline __u64 python_frame_code(__u64 frame)
 {
-	return (frame & (PYTHON_FRAME - 1)) >> PYTHON_FRAME_UNIT_BITS << 4;
+	return (frame & (PYTHON_FRAME - 1)) >> PYTHON_FRAME_UNIT_BITS << 3;
 }
 
 static inline __u32 python_frame_unit(__u64 frame)

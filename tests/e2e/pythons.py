@@ -15,6 +15,7 @@ import pytest
 
 from leaktop import ROOT, Process
 
+OLDEST = (3, 8)
 SCRIPTS = ROOT / "tests" / "fixtures" / "python"
 VERSION = "import sys; print('%d %d %d' % sys.version_info[:3])"
 # What a program needs to embed it: include path, library path, name, prefix.
@@ -54,6 +55,8 @@ class Python:
             except (OSError, subprocess.SubprocessError) as error:
                 pytest.skip(f"{self.name} does not run: {error}")
             self.known_version = tuple(map(int, out.split()))
+        if self.known_version < OLDEST:
+            pytest.skip(f"{self.name} is older than what is followed")
         return self.known_version
 
 
@@ -66,6 +69,7 @@ class Python:
         """A program that embeds it: (path, environment to run it in)."""
         if self.root:
             pytest.skip("not built in a chroot")
+        assert self.version
         out = subprocess.run(self.command("-c", CONFIG), stdout=subprocess.PIPE, timeout=20,
                              text=True, check=True).stdout
         include, libraries, config, version, prefix, libs, system = out.split("\n")[:7]
@@ -75,7 +79,7 @@ class Python:
         if not (pathlib.Path(include) / "Python.h").exists() or (static and not archive):
             pytest.skip(f"the headers or the library of {self.name} are not installed")
         program = pathlib.Path(folder) / f"embed-{version}{'-static' if static else ''}"
-        library = [archive, "-rdynamic", *libs.split(), *system.split(), "-lz", "-lexpat", "-lm"] \
+        library = [archive, "-no-pie", "-rdynamic", *libs.split(), *system.split(), "-lz", "-lexpat", "-lm"] \
             if static else [f"-L{libraries}", f"-lpython{version}", f"-Wl,-rpath,{libraries}"]
         done = subprocess.run(["cc", "-O1", "-g", f"-I{include}", SCRIPTS / "embed.c", "-o", program,
                                *library], stderr=subprocess.PIPE, text=True, check=False)

@@ -205,6 +205,6 @@ def test_embedded(python, static, tmp_path):
 
 @pytest.mark.parametrize("python", PYTHONS, ids=[p.name for p in PYTHONS])
 def test_greenlets(python):
-    if not python.has_module("greenlet"):
+    if python.version and not python.has_module("greenlet"):
         pytest.skip(f"{python.name} has no greenlet")
     Observed(python, "greenlets").assert_all_right(20)

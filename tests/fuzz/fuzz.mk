@@ -3,10 +3,11 @@
 
 FUZZ_OUT := $(BUILD)/fuzz
 FUZZ_S ?= 600
-FUZZERS := cfi unwind proc
+FUZZERS := cfi unwind proc line_table python_walk
 FUZZ_CFLAGS := -O1 -g $(LT_CFLAGS) -Itests/unit -fsanitize=fuzzer,address,undefined \
 	       -fno-sanitize-recover=undefined -fno-omit-frame-pointer
-FUZZ_HEADERS := $(wildcard include/*.h bpf/*.bpf.h src/unwind/*.h src/target/*.h tests/unit/*.h)
+FUZZ_HEADERS := $(wildcard include/*.h bpf/*.bpf.h src/unwind/*.h src/target/*.h src/python/*.h \
+			  tests/unit/*.h)
 
 .PHONY: fuzz
 #> make fuzz          run each fuzzer FUZZ_S seconds (default 600)
@@ -22,3 +23,5 @@ $(FUZZ_OUT)/fuzz_%: tests/fuzz/fuzz_%.c $(FUZZ_HEADERS)
 $(FUZZ_OUT)/fuzz_cfi: $(wildcard src/unwind/cfi*.c src/unwind/code_*.c) \
 	$(addprefix src/unwind/,rule_set.c eh_frame.c elf_image.c)
 $(FUZZ_OUT)/fuzz_proc: $(addprefix src/target/,cgroup.c maps.c mountinfo.c procfs.c text_file.c)
+$(FUZZ_OUT)/fuzz_line_table: $(addprefix src/python/,line_table.c code_store.c unicode.c)
+$(FUZZ_OUT)/fuzz_python_walk: src/python/layout.c
