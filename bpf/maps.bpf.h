@@ -193,7 +193,7 @@ struct unwind_cached {
 	__u64 data;
 };
 
-#define UNWIND_WINDOW_WORDS 128
+#define UNWIND_WINDOW_WORDS 512		  /* a page: to read one word costs nearly as much */
 #define UNWIND_NO_WINDOW (1ull << 63)	  /* a window_start that no address is near to */
 #define UNWIND_FRAME_BYTES_MAX (1u << 20) /* a frame pointer further away is none */
 
@@ -202,6 +202,7 @@ struct unwind_state {
 	__u64 ip, sp, bp, bx;
 	__u64 frame;
 	__u64 window_start;
+	__u64 window_bytes;
 	__u64 window[UNWIND_WINDOW_WORDS];
 	__u32 slot;
 	__u32 generation;
@@ -217,6 +218,7 @@ struct python_state {
 	__u64 frame, cframe; /* where the walk stands */
 	__u64 eval_start, eval_end;
 	__u64 window_start;
+	__u64 window_bytes;
 	__u64 window[UNWIND_WINDOW_WORDS];
 	__u32 slot;
 	__u32 count;	/* of frames */

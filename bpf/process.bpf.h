@@ -6,6 +6,16 @@
 #include "maps.bpf.h"
 #include "unwind.bpf.h"
 
+/* Where the current thread keeps its own storage. */
+static __always_inline __u64 task_fs_base(void)
+{
+#if defined(__TARGET_ARCH_x86)
+	return bpf_get_current_task_btf()->thread.fsbase;
+#else
+	return 0;
+#endif
+}
+
 static __always_inline void event_init(struct event *e, __u32 kind, __u32 slot, __u32 tgid)
 {
 	e->kind = kind;

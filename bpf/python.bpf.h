@@ -18,11 +18,15 @@
 #include "maps.bpf.h"
 #include "process.bpf.h"
 #include "python_walk.h"
+#include "unwind.bpf.h"
 
 #define PYTHON_EPOCH_BITS 16
 #define PYTHON_STEPS_MAX (2 * PYTHON_FRAMES_MAX) /* frames, and entry frames between them */
 #define PYTHON_PAGE 4096
-#define PYTHON_WINDOW_BELOW 896			 /* bytes of a window below the frame read */
+#define PYTHON_THREAD_BYTES 256 /* of a thread state */
+#define PYTHON_FRAME_BYTES 128	/* that hold the fields (python_walk.h) */
+#define PYTHON_AHEAD 512	/* bytes of a window from the frame read on */
+#define PYTHON_STACK_BYTES (8u << 20)
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -53,41 +57,50 @@ static __always_inline __u32 *python_epoch(__u32 slot, __u64 code)
 	return bpf_map_lookup_elem(&python_epochs, &at);
 }
 
-/* A window is of one page: what lies beyond may not be mapped, and a read that fails costs
- * more than all that succeed. */
-static __always_inline __u64 window_at(__u64 address)
+/* Callers lie below, up to the end of a page: what is beyond may not be mapped. */
+static __always_inline bool python_move(struct python_state *py, __u64 address)
 {
-	__u64 offset = address & (PYTHON_PAGE - 1), last = PYTHON_PAGE - 8 * UNWIND_WINDOW_WORDS;
-	__u64 start = offset > PYTHON_WINDOW_BELOW ? offset - PYTHON_WINDOW_BELOW : 0;
+	__u64 start = address & ~(__u64)(PYTHON_PAGE - 1);
+	__u64 bytes = address - start + PYTHON_AHEAD;
 
-	return address - offset + (start > last ? last : start);
+	if (bytes > sizeof(py->window))
+		bytes = sizeof(py->window);
+	barrier_var(bytes);
+	py->window_start = start;
+	py->window_bytes = bytes;
+	if (bytes <= sizeof(py->window) && !bpf_probe_read_user(py->window, bytes, (void *)start))
+		return true;
+	py->window_start = UNWIND_NO_WINDOW;
+	py->window_bytes = 0;
+	return false;
 }
 
-static __always_inline bool python_word(struct python_state *py, __u64 address, __u64 *out)
+/* Entry frames lie on the native stack, all others elsewhere: a window for each. */
+static __always_inline bool python_word(struct python_state *py, struct unwind_state *u,
+					__u64 address, __u64 *out)
 {
 	__u64 at = address - py->window_start;
 
 	/* Addresses of the kernel are near to UNWIND_NO_WINDOW. */
 	if (address & 7 || address >> 63)
 		return false;
-	if (at > sizeof(py->window) - 8) {
-		py->window_start = window_at(address);
-		if (bpf_probe_read_user(py->window, sizeof(py->window),
-					(void *)py->window_start)) {
-			py->window_start = UNWIND_NO_WINDOW;
+	if (at >= py->window_bytes) {
+		if (address - u->sp < PYTHON_STACK_BYTES)
+			return stack_word(u, address, out);
+		if (!python_move(py, address))
 			return false;
-		}
 		at = address - py->window_start;
 	}
 	*out = py->window[at >> 3 & (UNWIND_WINDOW_WORDS - 1)];
 	return true;
 }
 
-static __always_inline bool python_byte(struct python_state *py, __u64 address, __u32 *out)
+static __always_inline bool python_byte(struct python_state *py, struct unwind_state *u,
+					__u64 address, __u32 *out)
 {
 	__u64 word;
 
-	if (!python_word(py, address & ~7ull, &word))
+	if (!python_word(py, u, address & ~7ull, &word))
 		return false;
 	*out = word >> 8 * (address & 7) & 0xff;
 	return true;
@@ -112,47 +125,51 @@ static __always_inline bool slot_read(const struct python_slot *slot, __u64 fs_b
 	return at != 0;
 }
 
-/* The thread state of this thread: the one that runs Python code (a thread may have
- * several, of subinterpreters), or its own where none does. */
-static __always_inline __u64 python_thread(const struct python_walk *w)
+/* The words of the thread state that matter lie in its first PYTHON_THREAD_BYTES; read into
+ * the window, one read for all. */
+static __always_inline bool thread_read(struct python_state *py, __u64 state)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
-#if defined(__TARGET_ARCH_x86)
-	__u64 fs_base = BPF_CORE_READ(task, thread.fsbase);
-#else
-	__u64 fs_base = 0;
-#endif
-	__u64 state, id;
+	return !bpf_probe_read_user(py->window, PYTHON_THREAD_BYTES, (void *)state);
+}
+
+static __always_inline __u64 thread_word(const struct python_state *py, __u16 offset)
+{
+	return py->window[offset >> 3 & (PYTHON_THREAD_BYTES / 8 - 1)];
+}
+
+/* Reads the thread state of this thread: the one that runs Python code (a thread may have
+ * several, of subinterpreters), or its own where none does. */
+static __always_inline bool python_thread(struct python_state *py, const struct python_walk *w)
+{
+	__u64 fs_base = task_fs_base(), state;
 
 	/* What is in the thread's own storage is the thread's: under its own id or, with
 	 * subinterpreters, that of the thread it was made for. A global says who runs. */
-	if (slot_read(&w->current, fs_base, &state) &&
-	    (!w->current.address || (user_word(state + w->thread_id, &id) && id == fs_base)))
-		return state;
-	if (slot_read(&w->attached, fs_base, &state))
-		return state;
-	return 0;
+	if (slot_read(&w->current, fs_base, &state) && thread_read(py, state) &&
+	    (!w->current.address || thread_word(py, w->thread_id) == fs_base))
+		return true;
+	return slot_read(&w->attached, fs_base, &state) && thread_read(py, state);
 }
 
 /* Where the current thread's innermost frame is. */
-__noinline int python_begin(struct python_state *py, const struct python_walk *w)
+static __always_inline int python_begin(struct python_state *py, struct unwind_state *u,
+					const struct python_walk *w)
 {
-	__u64 state;
-
-	if (!py || !w)
+	if (!py || !u || !w)
 		return 0;
 	py->count = py->segments = py->cut = 0;
 	py->frame = py->cframe = 0;
 	py->window_start = UNWIND_NO_WINDOW;
-	state = python_thread(w);
-	if (!state || !user_word(state + w->thread_frame, &py->frame))
+	py->window_bytes = 0;
+	if (!python_thread(py, w))
 		return 0;
+	py->frame = thread_word(py, w->thread_frame);
 	if (w->cframe_frame != PYTHON_NONE) {
 		py->cframe = py->frame;
-		return user_word(py->cframe + w->cframe_frame, &py->frame);
+		return python_word(py, u, py->cframe + w->cframe_frame, &py->frame);
 	}
 	if (w->thread_cframe != PYTHON_NONE)
-		user_word(state + w->thread_cframe, &py->cframe);
+		py->cframe = thread_word(py, w->thread_cframe);
 	return 1;
 }
 
@@ -186,73 +203,122 @@ static __always_inline bool python_segment_end(struct python_state *py, __u64 an
 	return true;
 }
 
-/* After a frame, to 3.11: does the evaluation loop that runs it end here? */
-static __always_inline bool python_entry(struct python_state *py, const struct python_walk *w,
-					 __u64 frame)
+/* After a frame, to 3.11: the evaluation loop that runs it may end here. */
+static __always_inline bool python_entry(struct python_state *py, struct unwind_state *u,
+					 const struct python_walk *w, __u32 entry)
 {
-	__u32 entry = 1;
-
-	if (w->frame_entry != PYTHON_NONE && !python_byte(py, frame + w->frame_entry, &entry))
-		return false;
 	if (!entry)
 		return true;
 	if (!python_segment_end(py, py->cframe))
 		return false;
 	if (py->cframe && w->cframe_previous != PYTHON_NONE)
-		return user_word(py->cframe + w->cframe_previous, &py->cframe);
+		return python_word(py, u, py->cframe + w->cframe_previous, &py->cframe);
 	return true;
 }
 
-/* Takes down one frame and goes on to its caller; 0 at the end. */
-__noinline int python_step(struct python_state *py, const struct python_walk *w)
-{
-	__u64 frame, code, instr, back;
-	__u32 owner = 0;
+/* What a frame says of itself. */
+struct python_record {
+	__u64 back, code, instr;
+	__u32 owner, entry;
+};
 
-	if (!py || !w || !py->frame || py->frame & 7)
+/* From the window, where the frame lies in it as a whole: nearly always. */
+static __always_inline bool record_fast(const struct python_state *py, const struct python_walk *w,
+					__u64 frame, struct python_record *r)
+{
+	__u64 at = frame - py->window_start;
+
+	if (at >= py->window_bytes || at + PYTHON_FRAME_BYTES > py->window_bytes)
+		return false;
+	at >>= 3;
+#define WORD(offset)                                                   \
+	py->window[(at + ((offset) >> 3 & (PYTHON_FRAME_BYTES / 8 - 1))) & \
+		   (UNWIND_WINDOW_WORDS - 1)]
+	r->back = WORD(w->frame_back);
+	r->code = WORD(w->frame_code);
+	r->instr = WORD(w->frame_instr);
+	r->owner = 0;
+	r->entry = 1;
+	if (w->owner_entry != 0xff)
+		r->owner = WORD(w->frame_owner) >> 8 * (w->frame_owner & 7) & 0xff;
+	if (w->frame_entry != PYTHON_NONE)
+		r->entry = WORD(w->frame_entry) >> 8 * (w->frame_entry & 7) & 0xff;
+#undef WORD
+	return true;
+}
+
+/* Word by word. A global function, out of the way of the loop that calls it. */
+__noinline int record_slow(struct python_state *py, struct unwind_state *u,
+			   const struct python_walk *w, struct python_record *r)
+{
+	__u64 frame;
+
+	if (!py || !u || !w || !r)
 		return 0;
 	frame = py->frame;
-	if (w->owner_entry != 0xff && !python_byte(py, frame + w->frame_owner, &owner))
+	r->owner = 0;
+	r->entry = 1;
+	r->code = r->instr = 0;
+	if (w->owner_entry != 0xff && !python_byte(py, u, frame + w->frame_owner, &r->owner))
 		return 0;
-	if (!python_word(py, frame + w->frame_back, &back))
+	if (!python_word(py, u, frame + w->frame_back, &r->back))
 		return 0;
-	py->frame = back;
-	if (owner >= w->owner_entry)
+	if (r->owner >= w->owner_entry)
+		return 1;
+	if (w->frame_entry != PYTHON_NONE && !python_byte(py, u, frame + w->frame_entry, &r->entry))
+		return 0;
+	return python_word(py, u, frame + w->frame_code, &r->code) &&
+	       python_word(py, u, frame + w->frame_instr, &r->instr);
+}
+
+/* Takes down one frame and goes on to its caller; false at the end. */
+static __always_inline bool python_step(struct python_state *py, struct unwind_state *u,
+					const struct python_walk *w)
+{
+	struct python_record r;
+	__u64 frame = py->frame, code;
+
+	if (!frame || frame & 7)
+		return false;
+	if (!record_fast(py, w, frame, &r) && !record_slow(py, u, w, &r))
+		return false;
+	py->frame = r.back;
+	if (r.owner >= w->owner_entry)
 		return python_segment_end(py, frame);
 	if (py->count >= PYTHON_FRAMES_MAX) {
 		py->cut = 1;
-		return 0;
+		return false;
 	}
-	if (!python_word(py, frame + w->frame_code, &code) ||
-	    !python_word(py, frame + w->frame_instr, &instr))
-		return 0;
-	code &= ~w->code_mask;
+	code = r.code & ~w->code_mask;
 	if (!code || code >> 47 || code & 7)
-		return 0;
+		return false;
 	py->frames[py->count & (PYTHON_FRAMES_MAX - 1)] =
-		python_frame(code, python_unit(w, code, instr));
+		python_frame(code, python_unit(w, code, r.instr));
 	py->count++;
-	return w->owner_entry != 0xff || python_entry(py, w, frame);
+	return w->owner_entry != 0xff || python_entry(py, u, w, r.entry);
 }
 
 /* All of them, in py->frames, in segments. */
-static __always_inline void python_collect(struct python_state *py, __u32 slot)
+__noinline int python_collect(struct python_state *py, struct unwind_state *u)
 {
 	struct python_walk *w;
-	__u32 closed;
+	__u32 slot, closed;
 
+	if (!py || !u)
+		return 0;
+	slot = py->slot;
 	py->count = py->segments = py->cut = py->next = py->segment_next = 0;
 	if (!want_python)
-		return;
+		return 0;
 	w = bpf_map_lookup_elem(&python_walks, &slot);
 	if (!w)
-		return;
+		return 0;
 	py->eval_start = w->eval_start;
 	py->eval_end = w->eval_end;
-	if (!python_begin(py, w))
-		return;
+	if (!python_begin(py, u, w))
+		return 0;
 	for (__u32 i = 0; i < PYTHON_STEPS_MAX; i++) {
-		if (!python_step(py, w))
+		if (!python_step(py, u, w))
 			break;
 		if (i == PYTHON_STEPS_MAX - 1 && py->frame)
 			py->cut = 1;
@@ -261,6 +327,7 @@ static __always_inline void python_collect(struct python_state *py, __u32 slot)
 	closed = py->segments ? py->segment[(py->segments - 1) & (PYTHON_SEGMENTS_MAX - 1)].end : 0;
 	if (py->count > closed)
 		python_segment_end(py, 0);
+	return 0;
 }
 
 /* Whether the native frame between @sp and @caller_sp is the evaluation loop that runs

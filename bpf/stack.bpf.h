@@ -34,14 +34,14 @@ __noinline int stack_walk(struct task_state *task)
 	py = &task->python;
 	s = &task->stack;
 	py->slot = task->slot;
-	python_collect(py, task->slot);
+	python_collect(py, u);
 	s->frame_count = 0;
 	s->hash = 0;
 	for (__u32 i = 0; i < STACK_FRAMES_MAX; i++) {
 		__u64 sp = u->sp;
 		__u32 n;
 
-		done = unwind_step(u);
+		done = unwind_quick(u) ? 0 : unwind_step(u);
 		n = s->frame_count;
 		if (done == 2 && i)
 			break;

@@ -270,19 +270,45 @@ static __always_inline __u64 cached_pc(const struct unwind_state *u, __u64 pc)
 	return found;
 }
 
+#define UNWIND_PAGE 4096
+#define UNWIND_BELOW 128 /* the words of a frame are read downwards from its return address */
+#define UNWIND_AHEAD 1024
+
+/* Reads the stack from a little below @address to the end of its page, or of the next one if
+ * that is near. What lies beyond the stack may not be mapped. */
+static __always_inline bool window_move(struct unwind_state *u, __u64 address)
+{
+	__u64 start = address - UNWIND_BELOW, end = (address + UNWIND_AHEAD) | (UNWIND_PAGE - 1);
+	__u64 bytes = end + 1 - start;
+
+	if (bytes > sizeof(u->window))
+		bytes = sizeof(u->window);
+	barrier_var(bytes);
+	u->window_start = start;
+	if (bytes <= sizeof(u->window) && !bpf_probe_read_user(u->window, bytes, (void *)start)) {
+		u->window_bytes = bytes & ~7ull;
+		return true;
+	}
+	bytes = (address | (UNWIND_PAGE - 1)) + 1 - start;
+	barrier_var(bytes);
+	if (bytes <= sizeof(u->window) && !bpf_probe_read_user(u->window, bytes, (void *)start)) {
+		u->window_bytes = bytes & ~7ull;
+		return true;
+	}
+	u->window_start = UNWIND_NO_WINDOW;
+	u->window_bytes = 0;
+	return false;
+}
+
 /* Eight bytes of the stack, from the window or through a new one. */
 static __always_inline bool stack_word(struct unwind_state *u, __u64 address, __u64 *out)
 {
 	__u64 at = address - u->window_start;
 
-	if (at > sizeof(u->window) - 8 || at & 7) {
-		/* The words of a frame are read downwards from its return address. */
-		u->window_start = address - 16 * 8;
-		if (bpf_probe_read_user(u->window, sizeof(u->window), (void *)u->window_start)) {
-			u->window_start = UNWIND_NO_WINDOW;
+	if (at >= u->window_bytes || at & 7) {
+		if (address & 7 || !window_move(u, address))
 			return !bpf_probe_read_user(out, sizeof(*out), (void *)address);
-		}
-		at = 16 * 8;
+		at = UNWIND_BELOW;
 	}
 	*out = u->window[at >> 3 & (UNWIND_WINDOW_WORDS - 1)];
 	return true;
@@ -415,7 +441,7 @@ static __always_inline bool unwind_fast(struct unwind_state *u, __u64 rule)
 	barrier_var(by_rsp);
 	cfa = (bp ^ ((bp ^ sp) & by_rsp)) + ((__s64)rule >> 32);
 	at = cfa - u->window_start;
-	if (cfa <= sp || (cfa | at) & 7 || at > sizeof(u->window) || !at)
+	if (cfa <= sp || (cfa | at) & 7 || at > u->window_bytes || !at)
 		return false;
 	at >>= 3;
 	if (at < bp_slot || at < bx_slot)
@@ -482,6 +508,29 @@ __noinline int unwind_step(struct unwind_state *u)
 	}
 }
 
+/* The same where all is at hand: what is known of the pc, a common rule, the window. False:
+ * it is not, and nothing was done. */
+static __always_inline bool unwind_quick(struct unwind_state *u)
+{
+	__u64 pc = u->exact ? u->ip : u->ip - 1;
+	__u64 tag = (pc | (__u64)u->slot << 48) ^ (__u64)u->generation * 0x9e3779b97f4a7c15ull;
+	__u32 at = tag * 0x9e3779b97f4a7c15ull >> (64 - UNWIND_CACHE_BITS), id;
+	struct unwind_cached *c = bpf_map_lookup_elem(&unwind_cache, &at);
+	__u64 found, *rule;
+
+	if (!c)
+		return false;
+	found = *(volatile __u64 *)&c->data;
+	if ((*(volatile __u64 *)&c->check ^ found) != tag)
+		return false;
+	id = found_id(found);
+	rule = bpf_map_lookup_elem(&unwind_rules, &id);
+	if (!rule || !unwind_fast(u, *rule))
+		return false;
+	u->frame = found >> 48 ? UNWIND_FRAME_IN_TABLE | found >> 16 : pc + 1;
+	return true;
+}
+
 /* Where a stack that is not whole ended, for whoever wants to know why. */
 static __noinline int unwind_failed(__u32 slot, __u32 result, __u64 last_frame)
 {
@@ -509,6 +558,7 @@ static __always_inline void unwind_begin(struct unwind_state *u, struct pt_regs 
 	u->exact = 0;
 	u->result = UNWIND_DEPTH;
 	u->window_start = UNWIND_NO_WINDOW;
+	u->window_bytes = 0;
 }
 
 /* The same at the entry of a function, as if it had just returned. */

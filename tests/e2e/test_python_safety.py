@@ -151,8 +151,9 @@ def forked(target, count):
     children = []
     try:
         for _ in range(count):
-            children.append(target.order("fork 100")["pid"])
-            assert '"child"' in target.line(60)
+            child = target.order("fork 100")
+            assert child["died"] is None, f"wait status {child['died']:#x}"
+            children.append(child["pid"])
         yield children
     finally:
         for pid in children:
@@ -160,10 +161,11 @@ def forked(target, count):
                 os.kill(pid, signal.SIGKILL)
 
 
+@pytest.mark.parametrize("python", pythons(8, 13))
 @pytest.mark.parametrize("options", [[], ["--no-follow"]], ids=["followed", "--no-follow"])
-def test_forked_children(options):
+def test_forked_children(python, options):
     """They inherit the redirected tables; those that outlive leaktop too are put right."""
-    with Target("objects.py") as target:
+    with Target("objects.py", python=python) as target:
         words = Words(target)
         with watch(target, *options) as tool, forked(target, 3) as children:
             assert all(words.now(pid) == words.ours for pid in children)

@@ -88,7 +88,11 @@ static inline long bpf_map_delete_elem(void *map, const void *key)
 
 /* All that is read of the kernel: the current thread's fs base. */
 static __u64 host_fs_base;
-#define BPF_CORE_READ(task, ...) ((void)(task), host_fs_base)
+
+static inline __u64 task_fs_base(void)
+{
+	return host_fs_base;
+}
 
 static inline long bpf_ringbuf_output(void *ring, const void *data, __u64 bytes, __u64 flags)
 {
