@@ -245,7 +245,7 @@ static const char *why_not_objects(const struct pythons *p, const struct alloc_t
 		       "--container or --unit";
 	if (t->hook == HOOK_FOREIGN && is_outside(t))
 		return "another tool has replaced the allocator";
-	if (t->hook != HOOK_NONE || !needs_redirect(t))
+	if (t->hook == HOOK_FOREIGN || !needs_redirect(t))
 		return NULL;
 	if (p->options.no_redirect)
 		return "this build inlines its allocator; small objects are seen without "
@@ -261,7 +261,8 @@ static const char *hook_text(enum alloc_hook hook)
 	case HOOK_TRACEMALLOC:
 		return "tracemalloc is on: what it costs and holds is counted too";
 	case HOOK_DEBUG:
-		return "the debug allocator is on: 32 bytes of every block are its own";
+		return "the debug allocator is on: 32 bytes of every block are its own, and types "
+		       "are not told";
 	case HOOK_RAW:
 		return "PYTHONMALLOC=malloc: objects are counted as live, not as python";
 	case HOOK_FOREIGN:
@@ -304,7 +305,7 @@ static void open_objects(const struct pythons *p, struct python *python, struct 
 	c->reason = why_not_objects(p, &tables);
 	if (c->reason)
 		return;
-	if (tables.hook == HOOK_NONE && !p->options.no_redirect &&
+	if (tables.hook != HOOK_FOREIGN && !p->options.no_redirect &&
 	    redirect_new(&python->interpreter, &tables, &python->redirect)) {
 		c->reason = "its allocator tables could not be redirected";
 		return;

@@ -268,6 +268,31 @@ static void walk(struct walk *w, const struct function *f)
 	}
 }
 
+/*
+ * Linux 6.18 replaces a probed 5-byte nop by a call to a trampoline that it maps near by
+ * (arch/x86/kernel/uprobes.c, can_optimize()). A forked child has the call and not the
+ * mapping, and dies of it. What follows the nop is passed as often.
+ */
+static bool is_nop5(const struct function *f, uint32_t at)
+{
+	static const uint8_t nop5[] = {0x0f, 0x1f, 0x44, 0x00, 0x00};
+
+	return at < f->len && f->len - at > sizeof(nop5) &&
+	       !memcmp(f->code + at, nop5, sizeof(nop5));
+}
+
+static void pass_nop5(const struct function *f, struct plan *plan)
+{
+	struct insn insn;
+
+	while (is_nop5(f, plan->offset)) {
+		plan->offset += 5;
+		plan->insn = decode(f, plan->offset, &insn)
+				     ? classify(f->code + plan->offset, insn.head.length, false)
+				     : INSN_STEPPED;
+	}
+}
+
 struct plan plan_probe_args(const uint8_t *code, size_t code_len, uint64_t vaddr,
 			    enum plan_kind kind, bool multi_nop, unsigned int args)
 {
@@ -280,6 +305,7 @@ struct plan plan_probe_args(const uint8_t *code, size_t code_len, uint64_t vaddr
 					  ZYDIS_STACK_WIDTH_64))) {
 		mark_branch_targets(&f);
 		walk(&w, &f);
+		pass_nop5(&f, &w.best);
 	}
 	return w.best;
 }

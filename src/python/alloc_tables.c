@@ -273,7 +273,8 @@ static int find_outermost(const struct finder *f, uint64_t tables[ALLOC_DOMAINS]
 
 struct chain {
 	enum alloc_hook outermost;
-	uint64_t address; /* of the innermost table */
+	uint64_t first;	  /* address of the outermost table */
+	uint64_t address; /* of the innermost one, which follows */
 	struct table table;
 };
 
@@ -308,6 +309,7 @@ static int follow_hooks(const struct finder *f, uint64_t address, struct chain *
 	int err;
 
 	c->outermost = HOOK_NONE;
+	c->first = address;
 	for (depth = 0; depth < HOOKS_MAX; depth++) {
 		c->address = address;
 		err = memory_read(f->interpreter->pid, address, &c->table, sizeof(c->table));
@@ -355,6 +357,7 @@ static void describe(const struct finder *f, const struct chain *c, unsigned int
 
 	*out = (struct alloc_function){
 		.slot = c->address + offsetof(struct table, functions) + 8 * verb,
+		.outer = c->first + offsetof(struct table, functions) + 8 * verb,
 		.now = word,
 		.address = word,
 	};

@@ -39,7 +39,8 @@ enum alloc_hook {
 struct alloc_function {
 	uint64_t address;     /* the function proper, also when the table holds an equal address */
 	uint64_t slot;	      /* the word in the (innermost) table that leads to it */
-	uint64_t now;	      /* what that word holds */
+	uint64_t outer;	      /* the same in the outermost table: a hook's, or @slot */
+	uint64_t now;	      /* what the word at @slot holds */
 	uint64_t equal;	      /* does the same, safe to put there; 0: none found */
 	unsigned int inlined; /* promoted copies: see inlined_copies.h */
 	bool outside;	      /* not in the interpreter's binary (only with HOOK_FOREIGN) */

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A stub is any place where a call begins, does nothing and returns. Best is a nop that
- * the kernel need not single-step, before the return: a compiler puts it between a jump
- * and an aligned "return 0" that is jumped to, so that nobody comes by it but who is sent.
+ * A stub is any place where a call begins, does nothing and returns. Best is an
+ * instruction before the return that the kernel emulates: a nop of one byte, or a jump to
+ * the return. Not the nop of five bytes: Linux 6.18 replaces that by a call to a
+ * trampoline that forked children do not have (probe/planner.c).
  * CPython ignores what a tracer returns; a zero is preferred where it costs nothing.
  *
  * There the unwinding rules may be those of the function around, at its end: a probe on
@@ -27,22 +28,21 @@ struct pattern {
 	uint8_t code[11];
 };
 
-/* Cheapest first: replaced by a call (Linux 6.18 on), emulated, single-stepped. The nops
- * are those of x86_nops[] in the kernel (arch/x86/include/asm/nops.h). */
+/* Emulated ones first; after these come jumps, then what is single-stepped before Linux
+ * 6.18 or always. The nops are those of x86_nops[] (arch/x86/include/asm/nops.h). */
+#define PATTERNS_EMULATED 2
 static const struct pattern patterns[] = {
-	{8, {0x0f, 0x1f, 0x44, 0x00, 0x00, 0x31, 0xc0, 0xc3}},
-	{6, {0x0f, 0x1f, 0x44, 0x00, 0x00, 0xc3}},
+	{4, {0x90, 0x31, 0xc0, 0xc3}},
+	{2, {0x90, 0xc3}},
 	{6, {0x0f, 0x1f, 0x00, 0x31, 0xc0, 0xc3}},
 	{7, {0x0f, 0x1f, 0x40, 0x00, 0x31, 0xc0, 0xc3}},
 	{9, {0x66, 0x0f, 0x1f, 0x44, 0x00, 0x00, 0x31, 0xc0, 0xc3}},
 	{10, {0x0f, 0x1f, 0x80, 0x00, 0x00, 0x00, 0x00, 0x31, 0xc0, 0xc3}},
 	{11, {0x0f, 0x1f, 0x84, 0x00, 0x00, 0x00, 0x00, 0x00, 0x31, 0xc0, 0xc3}},
 	{5, {0x66, 0x90, 0x31, 0xc0, 0xc3}},
-	{4, {0x90, 0x31, 0xc0, 0xc3}},
 	{4, {0x0f, 0x1f, 0x00, 0xc3}},
 	{5, {0x0f, 0x1f, 0x40, 0x00, 0xc3}},
 	{3, {0x66, 0x90, 0xc3}},
-	{2, {0x90, 0xc3}},
 	{7, {0xf3, 0x0f, 0x1e, 0xfa, 0x31, 0xc0, 0xc3}},
 	{3, {0x31, 0xc0, 0xc3}},
 };
@@ -61,6 +61,38 @@ static uint64_t find_pattern(const struct pattern *p, const struct elf_part *tex
 	return 0;
 }
 
+static bool returns_zero(const struct elf_part *text, uint64_t at)
+{
+	static const uint8_t code[] = {0x31, 0xc0, 0xc3}; /* xor eax,eax; ret */
+
+	return at < text->size_bytes && text->size_bytes - at >= sizeof(code) &&
+	       !memcmp(text->data + at, code, sizeof(code));
+}
+
+/* A direct jump to "return 0". */
+static uint64_t find_jump(const struct elf_part *text)
+{
+	int32_t distance;
+
+	for (uint64_t at = 0; at + 5 <= text->size_bytes; at++) {
+		uint64_t target;
+
+		if (text->data[at] == 0xeb) {
+			target = at + 2 + (uint64_t)(int64_t)(int8_t)text->data[at + 1];
+		} else if (text->data[at] == 0xe9) {
+			memcpy(&distance, text->data + at + 1, sizeof(distance));
+			target = at + 5 + (uint64_t)(int64_t)distance;
+		} else {
+			continue;
+		}
+		if (returns_zero(text, target) &&
+		    text_starts_instruction(text->data, text->size_bytes, text->vaddr,
+					    text->vaddr + at))
+			return text->vaddr + at;
+	}
+	return 0;
+}
+
 /* Keeps in @best the first of patterns[] that was found. */
 static void look_into(const struct elf_part *text, size_t *best, uint64_t *vaddr)
 {
@@ -69,6 +101,8 @@ static void look_into(const struct elf_part *text, size_t *best, uint64_t *vaddr
 
 	for (i = 0; i < *best; i++) {
 		found = find_pattern(&patterns[i], text);
+		if (!found && i == PATTERNS_EMULATED - 1)
+			found = find_jump(text);
 		if (!found)
 			continue;
 		*best = i;

@@ -54,30 +54,43 @@ static bool is_binary(const struct redirect *r, const struct mapping *m)
 	       m->dev_minor == r->dev_minor;
 }
 
-/* In the tables that hooks over @w hold copies of: behind ctx, or behind ctx and a letter. */
-static void restore_copy(pid_t pid, const struct word *w)
+/* In the tables that hooks over @w hold copies of: behind ctx, or behind ctx and a letter.
+ * 0, also where it is @to already, or -EBUSY: none of them is as it was left. */
+static int replace_copy(pid_t pid, const struct word *w, uint64_t from, uint64_t to)
 {
 	uint64_t field = w->word.address - w->table, table = w->table, ctx, now, inner;
 	unsigned int depth;
 
-	for (depth = 0; depth < HOOKS_MAX; depth++) {
+	for (depth = 0; w->table && depth < HOOKS_MAX; depth++) {
 		if (memory_read_u64(pid, table, &ctx) || !ctx || (ctx & 7) ||
 		    memory_read_u64(pid, ctx, &now))
-			return;
+			break;
 		inner = now && now < 256 ? ctx + 8 : ctx;
-		if (!memory_replace_u64(pid, inner + field, w->word.ours, w->word.before))
-			return;
+		if (!memory_replace_u64(pid, inner + field, from, to) ||
+		    (!memory_read_u64(pid, inner + field, &now) && now == to))
+			return 0;
 		table = inner;
 	}
+	return -EBUSY;
+}
+
+static int replace_word(pid_t pid, const struct word *w, uint64_t from, uint64_t to)
+{
+	uint64_t now;
+	int err = memory_replace_u64(pid, w->word.address, from, to);
+
+	if (err != -EAGAIN)
+		return err;
+	err = memory_read_u64(pid, w->word.address, &now);
+	if (err || now == to)
+		return err;
+	return replace_copy(pid, w, from, to);
 }
 
 static void restore_word(pid_t pid, const struct word *w)
 {
-	if (w->word.lasting)
-		return;
-	if (memory_replace_u64(pid, w->word.address, w->word.ours, w->word.before) == -EAGAIN &&
-	    w->table)
-		restore_copy(pid, w);
+	if (!w->word.lasting)
+		replace_word(pid, w, w->word.ours, w->word.before);
 }
 
 static void restore_words(pid_t pid, const struct redirect *r)
@@ -95,18 +108,9 @@ void redirect_restore(struct redirect *r)
 }
 
 /* What holds our value already is as it should be. */
-static int apply_word(pid_t pid, const struct redirect_word *w)
+static int apply_word(pid_t pid, const struct word *w)
 {
-	uint64_t now;
-	int err;
-
-	err = memory_replace_u64(pid, w->address, w->before, w->ours);
-	if (err != -EAGAIN)
-		return err;
-	err = memory_read_u64(pid, w->address, &now);
-	if (err)
-		return err;
-	return now == w->ours ? 0 : -EBUSY;
+	return replace_word(pid, w, w->word.before, w->word.ours);
 }
 
 int redirect_apply(struct redirect *r)
@@ -117,7 +121,7 @@ int redirect_apply(struct redirect *r)
 	for (i = 0; i < r->count; i++) {
 		if (r->words[i].word.lasting)
 			continue;
-		err = apply_word(r->pid, &r->words[i].word);
+		err = apply_word(r->pid, &r->words[i]);
 		if (err) {
 			redirect_restore(r);
 			return err;
@@ -149,16 +153,11 @@ static int add_function(struct redirect *r, const struct alloc_function *f, unsi
 	if (err)
 		return err == -EAGAIN ? -EBUSY : err;
 	*w = (struct word){
-		.word = {.address = f->slot, .before = f->address, .ours = f->equal},
-		.table = f->slot - 8 - 8 * verb,
+		.word = {.address = f->outer, .before = f->address, .ours = f->equal},
+		.table = f->outer - 8 - 8 * verb,
 	};
 	r->count++;
 	return 0;
-}
-
-static bool is_hooked(const struct alloc_tables *t)
-{
-	return t->hook != HOOK_NONE && t->hook != HOOK_RAW;
 }
 
 static int add_functions(struct redirect *r, const struct alloc_tables *t)
@@ -231,7 +230,9 @@ int redirect_new(const struct interpreter *i, const struct alloc_tables *t, stru
 	struct redirect *r;
 	int err;
 
-	if (is_hooked(t))
+	/* CPython's own hooks call what they hide through a table of theirs; what others do
+	 * is not known. */
+	if (t->hook == HOOK_FOREIGN)
 		return -EBUSY;
 	r = calloc(1, sizeof(*r));
 	if (!r)
@@ -253,18 +254,18 @@ int redirect_new(const struct interpreter *i, const struct alloc_tables *t, stru
 
 int redirect_ref_tracer(struct redirect *r, const struct interpreter *i, uint64_t stub)
 {
-	struct redirect_word word = {.ours = stub, .lasting = true};
+	struct word w = {.word = {.ours = stub, .lasting = true}};
 	int err;
 
 	if (r->count == REDIRECT_WORDS_MAX)
 		return -E2BIG;
 	if (i->layout.runtime_ref_tracer == UINT32_MAX)
 		return -ENOTSUP;
-	word.address = i->runtime + i->layout.runtime_ref_tracer;
-	err = apply_word(r->pid, &word);
+	w.word.address = i->runtime + i->layout.runtime_ref_tracer;
+	err = apply_word(r->pid, &w);
 	if (err)
 		return err;
-	r->words[r->count++] = (struct word){.word = word};
+	r->words[r->count++] = w;
 	return 0;
 }
 

@@ -30,11 +30,11 @@ struct redirect_word {
 
 /*
  * Redirects those functions of domains mem and obj that have inlined copies and an
- * equal address. Words that already hold our value (left by one that was killed)
- * are taken over, to be put right at the end. On failure all is as it was. 0, also when
- * nothing had to be done; -EBUSY: a hook is in the way (while it is there the inlined
- * copies are not taken anyway, and the functions at the end of its chain see everything);
- * or another negative errno.
+ * equal address; under hooks of CPython's own (tracemalloc, the debug allocator) in the
+ * tables that these have of what they hide. Words that already hold our value (left by
+ * one that was killed) are taken over, to be put right at the end. On failure all is as
+ * it was. 0, also when nothing had to be done; -EBUSY: a foreign hook is in the way; or
+ * another negative errno.
  */
 int redirect_new(const struct interpreter *i, const struct alloc_tables *t, struct redirect **out);
 

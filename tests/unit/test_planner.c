@@ -481,6 +481,24 @@ static void test_class_names(void **state)
 	assert_string_equal(insn_class_name((enum insn_class)99), "unknown");
 }
 
+/* Linux 6.18 makes a call of a probed nop of five bytes, which forked children die of. */
+static void never_on_a_nop_of_five_bytes(void **state)
+{
+	struct plan p;
+
+	(void)state;
+	/* nopl 0(%rax,%rax,1); mov %rdi,%rax; ret */
+	p = plan_hex("0f1f4400004889f8c3", PLAN_RETURN, false, PLAN_ALL_ARGS);
+	assert_int_equal(p.offset, 5);
+	assert_int_equal(p.insn, INSN_STEPPED);
+	/* the same before push %rbx, and twice */
+	p = plan_hex("0f1f440000534889fb", PLAN_ENTRY, false, PLAN_ALL_ARGS);
+	assert_int_equal(p.offset, 5);
+	assert_int_equal(p.insn, INSN_PUSH);
+	p = plan_hex("0f1f4400000f1f440000c3", PLAN_RETURN, false, PLAN_ALL_ARGS);
+	assert_int_equal(p.offset, 10);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -501,6 +519,7 @@ int main(void)
 		cmocka_unit_test(test_entry_only),
 #endif
 		cmocka_unit_test(test_class_names),
+		cmocka_unit_test(never_on_a_nop_of_five_bytes),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

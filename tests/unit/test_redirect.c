@@ -252,6 +252,19 @@ static void redirect_of_one_that_was_killed(void **state)
 	python_stop(&p);
 }
 
+/* The tables that hooks hide hold our words, or the original ones. */
+static void check_hidden(pid_t pid, const struct alloc_tables *t, bool ours)
+{
+	uint64_t now;
+
+	for (int verb = 0; verb < VERBS; verb++) {
+		const struct alloc_function *f = &t->functions[ALLOC_OBJ][verb];
+
+		assert_int_equal(memory_read_u64(pid, f->slot, &now), 0);
+		assert_int_equal(now, ours && f->inlined && f->equal ? f->equal : f->address);
+	}
+}
+
 static void hook_under(const char *malloc_name, const char *command, enum alloc_hook hook)
 {
 	struct alloc_tables t;
@@ -264,13 +277,13 @@ static void hook_under(const char *malloc_name, const char *command, enum alloc_
 		python_ask(&p, command);
 	find(p.pid, &i, &t);
 	assert_int_equal(t.hook, hook);
-	if (hook != HOOK_RAW) {
-		assert_int_equal(redirect_new(&i, &t, &r), -EBUSY);
-	} else {
-		assert_int_equal(redirect_new(&i, &t, &r), 0);
+	assert_int_equal(redirect_new(&i, &t, &r), 0);
+	if (hook == HOOK_RAW)
 		assert_int_equal(redirect_count(r), 0);
-		redirect_withdraw(r);
-	}
+	check_hidden(p.pid, &t, redirect_count(r) > 0);
+	python_ask(&p, "len([[k] for k in range(10000)])");
+	redirect_withdraw(r);
+	check_hidden(p.pid, &t, false);
 	python_stop(&p);
 }
 
@@ -349,9 +362,13 @@ static void hook_over_ours(void **state)
 	assert_int_equal(now.functions[ALLOC_OBJ][VERB_MALLOC].address,
 			 t.functions[ALLOC_OBJ][VERB_MALLOC].address);
 	redirect_restore(r);
-	assert_int_equal(redirect_apply(r), -EBUSY);
-	redirect_withdraw(r);
+	check_hidden(p.pid, &now, false);
+	/* The hook goes with our words behind it, which come to the front again. */
+	assert_int_equal(redirect_apply(r), 0);
+	check_hidden(p.pid, &now, true);
 	python_ask(&p, "tracemalloc.stop()");
+	assert_int_equal(redirect_lost(r), 0);
+	redirect_withdraw(r);
 	assert_int_equal(words_that_differ(&p, &t), 0);
 	python_stop(&p);
 }
@@ -504,6 +521,7 @@ static void own_tables(struct alloc_tables *t)
 		t->functions[ALLOC_OBJ][verb] = (struct alloc_function){
 			.address = 100 + verb,
 			.slot = (uint64_t)(uintptr_t)&words[1 + verb],
+			.outer = (uint64_t)(uintptr_t)&words[1 + verb],
 			.now = 100 + verb,
 			.equal = 200 + verb,
 			.inlined = 1,
