@@ -120,6 +120,7 @@ soak: all fixtures
 #> make bench         measure the cost of tracing, as ratios in one run
 bench: all fixtures $(BUILD)/bench/probe_cost
 	$(Q)tests/bench/run
+	$(Q)BUILD=$(BUILD) tests/bench/python_cost
 
 #> make install       to DESTDIR and PREFIX (default /usr/local); uninstall takes it away
 install: all

@@ -14,6 +14,8 @@
 #include "probe/calibrate.h"
 #include "probe/planner.h"
 #include "probe/prober.h"
+#include "python/alloc_tables.h"
+#include "python/interpreter.h"
 #include "sym/object.h"
 #include "target/process.h"
 #include "target/selector.h"
@@ -126,6 +128,55 @@ static void print_object(const struct doctor *d, const struct object_probes *o)
 	}
 }
 
+/* What tracing its objects takes. */
+static void print_python_objects(const struct interpreter *i)
+{
+	struct alloc_tables tables;
+	unsigned int copies = 0, words = 0, stuck = 0;
+
+	if (alloc_tables_find(i, &tables)) {
+		puts("    objects: its allocator tables were not found; those above 512 bytes only");
+		return;
+	}
+	for (int n = 0; n < 2 * VERBS; n++) {
+		const struct alloc_function *f =
+			&tables.functions[n < VERBS ? ALLOC_MEM : ALLOC_OBJ][n % VERBS];
+
+		copies += n < VERBS ? 0 : f->inlined;
+		words += f->inlined && f->equal;
+		stuck += f->inlined && !f->equal;
+	}
+	if (tables.hook == HOOK_RAW)
+		puts("    objects: all, as malloc's blocks (PYTHONMALLOC=malloc)");
+	else if (!copies)
+		puts("    objects: all; no inlined copies of its allocator");
+	else if (stuck)
+		printf("    objects: above 512 bytes only; %u inlined copies of its allocator, and "
+		       "no way round them\n",
+		       copies);
+	else
+		printf("    objects: all; round %u inlined copies of its allocator, by changing %u "
+		       "words while it is traced\n             (with --no-redirect nothing is "
+		       "changed: objects above 512 bytes only)\n",
+		       copies, words);
+}
+
+static void print_python(pid_t pid)
+{
+	struct interpreter_problem problem = {.version = ""};
+	struct interpreter i;
+	int err = interpreter_find(pid, &i, &problem);
+
+	if (err == -ENOTSUP)
+		printf("  CPython %s: native stacks only: %s\n", problem.version, problem.reason);
+	else if (err == -EAGAIN)
+		puts("  CPython: its interpreter is just starting");
+	if (err)
+		return;
+	printf("  CPython %s\n    frames: Python's lines in the stacks\n", i.version);
+	print_python_objects(&i);
+}
+
 static int examine(pid_t pid, void *arg)
 {
 	struct doctor *d = arg;
@@ -144,6 +195,8 @@ static int examine(pid_t pid, void *arg)
 			if (attachments_at(a, i)->plan)
 				print_object(d, attachments_at(a, i));
 		}
+		if (attachments_have_python(a))
+			print_python(pid);
 	}
 	attachments_free(a);
 	return 0;

@@ -183,9 +183,12 @@ def test_line_tables_that_are_too_long(observed):
     assert None in lines and any(lines)
 
 
-def test_with_objects():
-    """The same when every object's allocation is traced, forked children included."""
-    Observed(PYTHONS[0], *SMALL, mode="auto").assert_all_right(STACKS_MIN)
+@pytest.mark.parametrize("python", PYTHONS, ids=[p.name for p in PYTHONS])
+def test_with_objects(python):
+    """The same when every object's allocation is traced; a forked child lives on."""
+    observed = Observed(python, *SMALL, mode="auto")
+    observed.assert_all_right(STACKS_MIN)
+    assert "child" in observed.truths, "the forked child died"
 
 
 @pytest.mark.parametrize("static", (False, True), ids=("shared", "static"))
