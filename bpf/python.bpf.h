@@ -231,7 +231,7 @@ static __always_inline bool record_fast(const struct python_state *py, const str
 	if (at >= py->window_bytes || at + PYTHON_FRAME_BYTES > py->window_bytes)
 		return false;
 	at >>= 3;
-#define WORD(offset)                                                   \
+#define WORD(offset)                                                       \
 	py->window[(at + ((offset) >> 3 & (PYTHON_FRAME_BYTES / 8 - 1))) & \
 		   (UNWIND_WINDOW_WORDS - 1)]
 	r->back = WORD(w->frame_back);

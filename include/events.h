@@ -14,19 +14,19 @@
 #include "unwind_maps.h"
 
 #define STACK_FRAMES_MAX 127
-#define STACK_IDS 65536	     /* stacks known at a time, a power of two */
+#define STACK_IDS 65536	    /* stacks known at a time, a power of two */
 #define STACK_ID_UNKNOWN 0u /* the stack could not be recorded; ids start at 1 */
 
 enum event_kind {
 	EVENT_STACK = 1,
 	EVENT_MAPPING,
-	EVENT_FORK,   /* a target has a new child */
-	EVENT_EXEC,   /* a target, or with open targets any process, runs a new program */
-	EVENT_EXIT,   /* the last thread of a target is gone */
-	EVENT_DLOPEN, /* a target's mappings changed */
-	EVENT_CGROUP, /* a process moved to another cgroup */
+	EVENT_FORK,	  /* a target has a new child */
+	EVENT_EXEC,	  /* a target, or with open targets any process, runs a new program */
+	EVENT_EXIT,	  /* the last thread of a target is gone */
+	EVENT_DLOPEN,	  /* a target's mappings changed */
+	EVENT_CGROUP,	  /* a process moved to another cgroup */
 	EVENT_PYTHON_END, /* a command of ours is stopped before it takes its objects down */
-	EVENT_CODE,   /* a Python code object that a stack is about to show */
+	EVENT_CODE,	  /* a Python code object that a stack is about to show */
 };
 
 struct event {
@@ -46,8 +46,8 @@ struct event_stack {
 	__u32 stack_id;
 	__u32 domain; /* enum probe_domain */
 	__u32 frame_count;
-	__u32 result;			/* enum unwind_result */
-	__u32 python_cut;		/* 1: there are more Python frames than were taken */
+	__u32 result;	  /* enum unwind_result */
+	__u32 python_cut; /* 1: there are more Python frames than were taken */
 	__u32 pad;
 	__u64 frames[STACK_FRAMES_MAX]; /* see unwind_maps.h, python_walk.h;
 					   innermost first, cut to frame_count */

@@ -22,18 +22,18 @@ typedef __u32 spec_u32;
 /* What the probed function does. */
 enum probe_op {
 	OP_NONE = 0,
-	OP_ALLOC,     /* returns a new block, NULL on failure */
-	OP_ALLOC_OUT, /* stores a new block through argument `ptr`, returns 0 on success */
-	OP_REALLOC,   /* argument `ptr` is the old block, returns the new one */
-	OP_FREE,      /* argument `ptr` is the block */
-	OP_MMAP,      /* mmap(2): returns MAP_FAILED on failure; flags in argument 3 */
-	OP_MUNMAP,    /* munmap(addr, length): returns 0 on success */
-	OP_MREMAP,    /* mremap(old, old_length, new_length, flags) */
-	OP_BRK,	      /* brk() or sbrk(): the program break moves */
-	OP_DLOPEN,    /* the dynamic linker's debugger hook: mappings changed */
-	OP_UNWIND,    /* starts to unwind the stack for an exception */
-	OP_CODE_FREE, /* CPython's destructor of the code object `ptr` */
-	OP_OBJECT,    /* CPython's reference tracer: an object comes (`event` 0) or goes (1) */
+	OP_ALLOC,      /* returns a new block, NULL on failure */
+	OP_ALLOC_OUT,  /* stores a new block through argument `ptr`, returns 0 on success */
+	OP_REALLOC,    /* argument `ptr` is the old block, returns the new one */
+	OP_FREE,       /* argument `ptr` is the block */
+	OP_MMAP,       /* mmap(2): returns MAP_FAILED on failure; flags in argument 3 */
+	OP_MUNMAP,     /* munmap(addr, length): returns 0 on success */
+	OP_MREMAP,     /* mremap(old, old_length, new_length, flags) */
+	OP_BRK,	       /* brk() or sbrk(): the program break moves */
+	OP_DLOPEN,     /* the dynamic linker's debugger hook: mappings changed */
+	OP_UNWIND,     /* starts to unwind the stack for an exception */
+	OP_CODE_FREE,  /* CPython's destructor of the code object `ptr` */
+	OP_OBJECT,     /* CPython's reference tracer: an object comes (`event` 0) or goes (1) */
 	OP_PYTHON_END, /* Py_FinalizeEx: from here on CPython takes everything down */
 	OP_COUNT
 };

@@ -51,8 +51,8 @@ struct python_walk {
 	 * frames name them (unwind_maps.h). Filled in by whoever knows the table. */
 	__u64 eval_start, eval_end;
 	/* thread state */
-	__u16 thread_id;    /* unsigned long, equals the fs base */
-	__u16 thread_frame; /* the innermost frame; or with cframe_frame: the CFrame */
+	__u16 thread_id;     /* unsigned long, equals the fs base */
+	__u16 thread_frame;  /* the innermost frame; or with cframe_frame: the CFrame */
 	__u16 thread_cframe; /* 3.10: the CFrame, besides thread_frame */
 	/* CFrame: 3.10 to 3.12, else PYTHON_NONE */
 	__u16 cframe_frame; /* 3.11, 3.12: the innermost frame */
@@ -64,17 +64,17 @@ struct python_walk {
 	__u16 frame_owner; /* char; PYTHON_NONE to 3.10 */
 	__u16 frame_entry; /* 3.11: bool is_entry */
 	/* code object */
-	__u16 code_file;  /* PyObject *co_filename */
-	__u16 code_name;  /* co_name */
-	__u16 code_qualname; /* co_qualname; PYTHON_NONE to 3.10 */
-	__u16 code_line;  /* int co_firstlineno */
-	__u16 code_lines; /* bytes object: co_lnotab to 3.9, co_linetable */
+	__u16 code_file;	 /* PyObject *co_filename */
+	__u16 code_name;	 /* co_name */
+	__u16 code_qualname;	 /* co_qualname; PYTHON_NONE to 3.10 */
+	__u16 code_line;	 /* int co_firstlineno */
+	__u16 code_lines;	 /* bytes object: co_lnotab to 3.9, co_linetable */
 	__u16 code_instructions; /* co_code_adaptive, 3.11 on */
 	/* str: Include/cpython/unicodeobject.h */
-	__u16 string_ascii;  /* data of a compact ASCII string */
-	__u16 string_wide;   /* data of other compact strings */
-	__u8 instr_kind;     /* enum python_instr */
-	__u8 owner_entry;    /* 3.12 on: this owner and higher is an entry frame; 0xff: none */
+	__u16 string_ascii; /* data of a compact ASCII string */
+	__u16 string_wide;  /* data of other compact strings */
+	__u8 instr_kind;    /* enum python_instr */
+	__u8 owner_entry;   /* 3.12 on: this owner and higher is an entry frame; 0xff: none */
 	__u8 pad[2];
 	__u32 serial; /* of this record: tells processes apart that had one slot after another */
 };

@@ -135,7 +135,8 @@ static void print_python_objects(const struct interpreter *i)
 	unsigned int copies = 0, words = 0, stuck = 0;
 
 	if (alloc_tables_find(i, &tables)) {
-		puts("    objects: its allocator tables were not found; those above 512 bytes only");
+		puts("    objects: its allocator tables were not found; those above 512 bytes "
+		     "only");
 		return;
 	}
 	for (int n = 0; n < 2 * VERBS; n++) {

@@ -211,8 +211,8 @@ static int set_sort(struct options *o, const char *arg)
 
 static int set_by(struct options *o, const char *arg)
 {
-	static const char *const names[] = {"stack",   "function",  "line",
-					    "process", "container", "type", NULL};
+	static const char *const names[] = {"stack",	 "function", "line", "process",
+					    "container", "type",     NULL};
 	int i = choice("--by wants stack, function, line, process or container", names, arg);
 
 	if (i >= 0)

@@ -39,8 +39,8 @@ struct python {
 	struct interpreter_problem problem;
 	struct interpreter interpreter;
 	struct redirect *redirect; /* NULL: nothing was changed */
-	bool followed; /* its frames are */
-	bool opened;   /* its objects have been looked at, traced or not */
+	bool followed;		   /* its frames are */
+	bool opened;		   /* its objects have been looked at, traced or not */
 	bool pending;
 	uint64_t first_ns, looked_ns;
 };
@@ -83,11 +83,9 @@ static const struct alloc_func code_dealloc = {"code_dealloc",
 						.count_arg = NONE,
 						.ptr_arg = 0}};
 
-static const struct alloc_func finalize = {"Py_FinalizeEx",
-					   {.op = OP_PYTHON_END,
-					    .size_arg = NONE,
-					    .count_arg = NONE,
-					    .ptr_arg = NONE}};
+static const struct alloc_func finalize = {
+	"Py_FinalizeEx",
+	{.op = OP_PYTHON_END, .size_arg = NONE, .count_arg = NONE, .ptr_arg = NONE}};
 
 static const struct alloc_func ref_tracer = {"ref_tracer",
 					     {.op = OP_OBJECT,
@@ -331,10 +329,11 @@ static void announce(const struct tracee *t)
 	const struct python *python = t->python;
 
 	if (python->coverage.redirected)
-		log_notice("pid %d: CPython %s: %zu words of its allocator tables are changed while "
-			   "it is traced, and put back at the end (--no-redirect: not)",
-			   t->process.pid, python->interpreter.version,
-			   redirect_count(python->redirect));
+		log_notice(
+			"pid %d: CPython %s: %zu words of its allocator tables are changed while "
+			"it is traced, and put back at the end (--no-redirect: not)",
+			t->process.pid, python->interpreter.version,
+			redirect_count(python->redirect));
 	else
 		log_info("pid %d: CPython %s", t->process.pid, python->interpreter.version);
 }

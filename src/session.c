@@ -320,8 +320,8 @@ static int open_modules(struct session *s)
 	err = open_pythons(s);
 	if (err)
 		return err;
-	modules = (struct targets_modules){s->kernel,	s->objects,  s->prober,
-					   s->ledger,	s->unwinder, s->pythons};
+	modules = (struct targets_modules){s->kernel, s->objects,  s->prober,
+					   s->ledger, s->unwinder, s->pythons};
 	err = targets_new(s->options, &modules, &s->targets);
 	if (err)
 		return err;

@@ -98,8 +98,7 @@ static int group_processes(struct snapshot *s, enum snapshot_group_by by)
 	for (size_t i = 0; !err && i < s->process_count; i++) {
 		const struct snapshot_process *p = &s->processes[i];
 
-		group_add(&g, group_name(p, by, buf, sizeof(buf)),
-			  snapshot_process_held(p),
+		group_add(&g, group_name(p, by, buf, sizeof(buf)), snapshot_process_held(p),
 			  p->live_blocks + p->mmap_live_blocks + p->python_live_blocks,
 			  p->growth_bytes_per_s);
 	}

@@ -423,8 +423,7 @@ static void stack_add(struct ledger *l, struct ledger_process *p, uint32_t stack
 		s->oldest_birth_ns = birth_ns;
 }
 
-static void list_block(struct ledger *l, const struct ledger_process *p,
-		       const struct live_entry *e)
+static void list_block(struct ledger *l, const struct ledger_process *p, const struct live_entry *e)
 {
 	struct listed_block b = {e->address, e->block.size_bytes, e->block.stack_id, e->slot};
 

@@ -54,14 +54,14 @@ struct ledger_process {
 	bool buried;			  /* gone; what it holds is dropped by the next sweep */
 	uint64_t live_bytes, live_blocks; /* malloc, as of the last sweep */
 	uint64_t mmap_bytes, mmap_blocks;
-	uint64_t python_bytes, python_blocks; /* pymalloc; not among live_bytes */
+	uint64_t python_bytes, python_blocks;	/* pymalloc; not among live_bytes */
 	uint64_t unknown_bytes, unknown_blocks; /* of these, under no stack */
 	struct history history;			/* of live, mmap and python bytes */
 	struct addr_space *addr_space;		/* borrowed */
 	struct mappings *mappings;
 	struct code_store *codes; /* NULL: it runs no Python */
 	bool python_by_malloc;	  /* its objects are malloc's blocks (PYTHONMALLOC=malloc) */
-	uint64_t refreshed_ns; /* when the address space was last read for a stack */
+	uint64_t refreshed_ns;	  /* when the address space was last read for a stack */
 };
 
 /* Both are borrowed. */

@@ -112,7 +112,7 @@ struct snapshot_typing {
 	const struct interpreter *interpreter;
 	uint64_t start_ticks;
 	struct typed_block *blocks; /* malloc'ed */
-	uint32_t *rows;		    /* malloc'ed: which of the snapshot's stacks, UINT32_MAX: none */
+	uint32_t *rows; /* malloc'ed: which of the snapshot's stacks, UINT32_MAX: none */
 	size_t count;
 };
 
@@ -193,8 +193,8 @@ struct snapshot {
 	size_t stack_count_all;	       /* before the cut */
 	struct snapshot_group *groups; /* sorted, cut to --top; empty for --by stack */
 	size_t group_count;
-	const char
-		*group_kind; /* "function", "line", "type", "process", "container"; NULL for --by stack */
+	const char *group_kind; /* "function", "line", "type", "process", "container"; NULL for --by
+				   stack */
 
 	struct snapshot_typing *typings;
 	size_t typing_count;

@@ -23,7 +23,7 @@ struct snapshot_subject {
 	const struct attachments *attachments;
 	uint32_t slot;
 	const struct interpreter *interpreter; /* NULL: objects are not to be looked at */
-	const struct coverage_python *python; /* NULL: it runs no Python; pid is filled in here */
+	const struct coverage_python *python;  /* NULL: it runs no Python; pid is filled in here */
 	bool exited;
 };
 
@@ -32,8 +32,8 @@ struct snapshot_builder *snapshot_builder_new(const struct kernel *k, const stru
 					      struct unwinder *u, const char *return_method);
 void snapshot_builder_free(struct snapshot_builder *b);
 
-/* The ledger must have been swept, and @blocks listed by that. The names are still missing: snapshot_names.h.
- * Returns NULL when out of memory. */
+/* The ledger must have been swept, and @blocks listed by that. The names are still missing:
+ * snapshot_names.h. Returns NULL when out of memory. */
 struct snapshot *snapshot_build(struct snapshot_builder *b, const struct snapshot_request *request,
 				const struct snapshot_subject *subjects, size_t subject_count,
 				const struct block_list *blocks);

@@ -49,7 +49,7 @@ struct alloc_sites {
 	const char *allocator; /* "glibc", "musl", "jemalloc", "tcmalloc", "mimalloc", "custom",
 				  or NULL if no malloc-like function was found; static storage */
 	bool has_malloc;       /* defines malloc/free themselves, not only operator new or mmap */
-	bool has_python;	  /* it is or holds a CPython interpreter */
+	bool has_python;       /* it is or holds a CPython interpreter */
 	uint64_t dl_debug_offset; /* file offset of _dl_debug_state, 0 if none */
 };
 

@@ -14,7 +14,8 @@ struct probe_plan {
 	size_t count;
 };
 
-/* At most: entry or session, return, free, dlopen, object, guard as multi links; one perf link a probe. */
+/* At most: entry or session, return, free, dlopen, object, guard as multi links; one perf link a
+ * probe. */
 #define MULTI_LINKS 6
 
 struct probe_links {
@@ -38,7 +39,7 @@ static struct plan plan_of(const struct alloc_site *site, bool multi_nop)
 {
 	const struct probe_spec *spec = &site->func->spec;
 	/* What a NULL test of another argument says is not ours to use. */
-	enum plan_kind kind = is_free(spec) && !spec->ptr_arg	       ? PLAN_FREE_NULL
+	enum plan_kind kind = is_free(spec) && !spec->ptr_arg		 ? PLAN_FREE_NULL
 			      : is_free(spec) || is_entry_only(spec->op) ? PLAN_ENTRY
 									 : PLAN_RETURN;
 
@@ -62,11 +63,11 @@ static void plan_site(struct probe_point *point, const struct alloc_site *site, 
 	point->site = site;
 	point->offset = site->offset + plan.offset;
 	point->cookie = probe_spec_pack(&spec);
-	point->program = is_free(&spec)		? PROGRAM_FREE
-			 : spec.op == OP_UNWIND ? PROGRAM_GUARD
-			 : spec.op == OP_OBJECT ? PROGRAM_OBJECT
+	point->program = is_free(&spec)		    ? PROGRAM_FREE
+			 : spec.op == OP_UNWIND	    ? PROGRAM_GUARD
+			 : spec.op == OP_OBJECT	    ? PROGRAM_OBJECT
 			 : spec.op == OP_PYTHON_END ? PROGRAM_DLOPEN
-						: PROGRAM_SESSION;
+						    : PROGRAM_SESSION;
 
 	point->insn = plan.insn;
 }

@@ -31,7 +31,7 @@ struct probe_point {
 	uint64_t cookie;
 	enum kernel_program program; /* PROGRAM_SESSION stands for entry and return */
 	enum insn_class insn;
-	bool throws;		     /* not without PROGRAM_GUARD */
+	bool throws; /* not without PROGRAM_GUARD */
 };
 /* Whether it holds the place where unwinding starts. */
 bool probe_plan_guards(const struct probe_plan *p);

@@ -23,7 +23,7 @@ struct interpreter {
 	uint64_t inode;	  /* of the binary, with the device as /proc/PID/maps shows it */
 	uint32_t dev_major, dev_minor;
 	uint64_t eval_vaddr, eval_bytes; /* _PyEval_EvalFrameDefault; 0: not exported */
-	uint64_t finalize_vaddr; /* Py_FinalizeEx; 0: not exported */
+	uint64_t finalize_vaddr;	 /* Py_FinalizeEx; 0: not exported */
 	uint64_t code_dealloc;		 /* address of the destructor of code objects */
 	struct python_layout layout;
 };

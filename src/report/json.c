@@ -49,7 +49,6 @@ static void field_known_bytes(struct json_writer *w, const char *name, int64_t s
 		json_field_s64(w, name, size_bytes);
 }
 
-
 static void put_allocator(struct json_writer *w, const struct coverage_allocator *a)
 {
 	json_object_begin(w);

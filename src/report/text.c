@@ -541,7 +541,7 @@ static void put_cuts(const struct text *t)
 }
 
 static const char *const python_objects[] = {"native stacks only", "objects above 512 bytes only",
-						"all objects"};
+					     "all objects"};
 
 static void put_python(const struct text *t, const struct coverage_python *c)
 {
@@ -570,7 +570,8 @@ static void put_pythons(const struct text *t)
 		freelists |= c->freelists && c->objects == PYTHON_OBJECTS_FULL;
 	}
 	if (freelists && held)
-		fputs("  note: headers of dict, list, tuple, float and frames can carry the line of an "
+		fputs("  note: headers of dict, list, tuple, float and frames can carry the line "
+		      "of an "
 		      "earlier user\n  (CPython keeps freed ones in freelists); buffers, strings "
 		      "and instances carry their own\n",
 		      t->out);

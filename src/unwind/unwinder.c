@@ -260,8 +260,7 @@ int unwinder_locate(struct unwinder *u, uint64_t frame, const struct object **ob
 	return err;
 }
 
-int unwinder_frame(struct unwinder *u, const struct object *object, uint64_t vaddr,
-		   uint64_t *frame)
+int unwinder_frame(struct unwinder *u, const struct object *object, uint64_t vaddr, uint64_t *frame)
 {
 	const struct table *t;
 	uint64_t bias;
