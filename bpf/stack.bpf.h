@@ -38,14 +38,17 @@ __noinline int stack_walk(struct task_state *task)
 	s->frame_count = 0;
 	s->hash = 0;
 	for (__u32 i = 0; i < STACK_FRAMES_MAX; i++) {
+		__u32 n, left;
 		__u64 sp = u->sp;
-		__u32 n;
 
 		done = unwind_quick(u) ? 0 : unwind_step(u);
 		n = s->frame_count;
 		if (done == 2 && i)
 			break;
-		if (n >= STACK_FRAMES_MAX) {
+		/* What is known of Python goes before native frames further out. */
+		left = py->count - py->next;
+		barrier_var(left);
+		if (n >= STACK_FRAMES_MAX || n + left >= STACK_FRAMES_MAX) {
 			u->result = UNWIND_DEPTH;
 			break;
 		}

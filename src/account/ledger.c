@@ -190,6 +190,7 @@ static uint64_t merged_id(const struct ledger_stack *s)
 
 		if (f->code) {
 			h = hash_step(hash_step(h, python_code_identity(f->code)), f->unit);
+			h = hash_step(h, python_code_line(f->code, f->unit));
 			continue;
 		}
 		h = f->object ? hash_step(h, object_identity(f->object)) : hash_text(h, f->name);
