@@ -42,12 +42,16 @@ struct python_code_key {
 };
 
 /* Code objects that the loader knows, and in which epoch. */
+#define PYTHON_CODES_MAX 32768
+
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 32768);
+	__uint(max_entries, PYTHON_CODES_MAX);
 	__type(key, struct python_code_key);
 	__type(value, __u32);
 } python_codes SEC(".maps");
+
+static __u64 python_codes_told; /* how often one was entered */
 
 static __always_inline __u32 *python_epoch(__u32 slot, __u64 code)
 {
@@ -476,6 +480,7 @@ __noinline int code_announce(__u32 slot, __u32 tgid, __u64 frame)
 		return 0;
 	}
 	bpf_map_update_elem(&python_codes, &key, &now, BPF_ANY);
+	__sync_fetch_and_add(&python_codes_told, 1);
 	return 0;
 }
 
@@ -489,9 +494,9 @@ static __always_inline void code_died(__u32 slot, __u64 code)
 	if (!w)
 		return;
 	key.serial = w->serial;
-	if (!bpf_map_lookup_elem(&python_codes, &key))
+	/* No stack shows one that is not known, unless others may have driven it out. */
+	if (bpf_map_delete_elem(&python_codes, &key) && python_codes_told < PYTHON_CODES_MAX / 2)
 		return;
-	bpf_map_delete_elem(&python_codes, &key);
 	epoch = python_epoch(slot, code);
 	if (epoch)
 		__sync_fetch_and_add(epoch, 1);
