@@ -30,7 +30,6 @@ struct python_code {
 	uint8_t *lines;
 	uint32_t lines_bytes; /* so far */
 	uint32_t lines_total;
-	uint64_t lines_hash; /* of what there is */
 	bool cut; /* a piece is missing, so later ones are of no use */
 };
 
@@ -187,22 +186,6 @@ static void store_shrink(struct code_store *s)
 	}
 }
 
-#define HASH_START 0xcbf29ce484222325u /* FNV-1a */
-
-static uint64_t hash_bytes(uint64_t h, const void *data, size_t size)
-{
-	const unsigned char *byte = data;
-
-	for (size_t i = 0; i < size; i++)
-		h = (h ^ byte[i]) * 0x100000001b3u;
-	return h;
-}
-
-bool python_code_is_shim(const struct python_code *c)
-{
-	return !strcmp(c->file, "__init__") && !strcmp(c->function, "__init__");
-}
-
 static int append_lines(struct python_code *c, const struct event_code *e)
 {
 	uint8_t *lines;
@@ -214,7 +197,6 @@ static int append_lines(struct python_code *c, const struct event_code *e)
 		return -ENOMEM;
 	memcpy(lines + c->lines_bytes, e->lines, e->lines_bytes);
 	c->lines = lines;
-	c->lines_hash = hash_bytes(c->lines_hash, e->lines, e->lines_bytes);
 	c->lines_bytes += e->lines_bytes;
 	return 0;
 }
@@ -226,7 +208,6 @@ static struct python_code *code_new(int minor, const struct event_code *e)
 	if (!c)
 		return NULL;
 	c->references = 1;
-	c->lines_hash = HASH_START;
 	c->minor = minor;
 	c->address = e->code;
 	c->first_line = e->first_line;
@@ -332,13 +313,25 @@ uint32_t python_code_line(const struct python_code *c, uint32_t unit)
 			       c->first_line, unit);
 }
 
+static uint64_t hash_bytes(uint64_t h, const void *data, size_t size)
+{
+	const unsigned char *byte = data;
+
+	for (size_t i = 0; i < size; i++)
+		h = (h ^ byte[i]) * 0x100000001b3u;
+	return h;
+}
+
+bool python_code_is_shim(const struct python_code *c)
+{
+	return !strcmp(c->file, "__init__") && !strcmp(c->function, "__init__");
+}
+
 uint64_t python_code_identity(const struct python_code *c)
 {
-	uint64_t h = HASH_START; /* with the NULs, between which there are none */
+	uint64_t h = 0xcbf29ce484222325u; /* FNV-1a; with the NULs, between which there are none */
 
 	h = hash_bytes(h, c->file, strlen(c->file) + 1);
 	h = hash_bytes(h, c->function, strlen(c->function) + 1);
-	h = hash_bytes(h, &c->first_line, sizeof(c->first_line));
-	/* Code from templates may have one name, file and first line, whatever it does. */
-	return hash_bytes(h, &c->lines_hash, sizeof(c->lines_hash));
+	return hash_bytes(h, &c->first_line, sizeof(c->first_line));
 }

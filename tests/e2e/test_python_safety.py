@@ -16,7 +16,7 @@ from leaktop import DETACH_S, SOAK, Leaktop, wait_until
 from python_target import SYSTEM, Target, process_of, python_of, pythons, watch
 from pythons import find_pythons
 
-ROUNDS = 200 if SOAK else 10
+ROUNDS = 200 if SOAK else 4
 KILLS = 20 if SOAK else 3
 LOAD_S = 120  # to end when told
 
