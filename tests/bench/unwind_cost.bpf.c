@@ -47,7 +47,7 @@ int capture(struct pt_regs *ctx)
 	USE_THREAD_STACK(ctx, no_probe);
 	if (!task)
 		return 0;
-	stack_capture(ctx, task);
+	stack_capture(ctx, task, false);
 	saw(task->stack.frame_count, task->stack.result == UNWIND_COMPLETE);
 	return 0;
 }
@@ -61,7 +61,7 @@ int number(struct pt_regs *ctx)
 	USE_THREAD_STACK(ctx, no_probe);
 	if (!task)
 		return 0;
-	id = stack_id_of(ctx, task, bpf_get_current_pid_tgid() >> 32, 1);
+	id = stack_id_of(ctx, task, bpf_get_current_pid_tgid() >> 32, 1, false);
 	saw(task->stack.frame_count, id && task->stack.result == UNWIND_COMPLETE);
 	return 0;
 }
