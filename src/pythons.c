@@ -259,8 +259,7 @@ static const char *hook_text(enum alloc_hook hook)
 	case HOOK_TRACEMALLOC:
 		return "tracemalloc is on: what it costs and holds is counted too";
 	case HOOK_DEBUG:
-		return "the debug allocator is on: 32 bytes of every block are its own, and types "
-		       "are not told";
+		return "the debug allocator is on: 24 bytes of every block are its own";
 	case HOOK_RAW:
 		return "PYTHONMALLOC=malloc: objects are counted as live, not as python";
 	case HOOK_FOREIGN:
@@ -311,6 +310,7 @@ static void open_objects(const struct pythons *p, struct python *python, struct 
 	c->objects = PYTHON_OBJECTS_FULL;
 	c->reason = hook_text(tables.hook);
 	c->by_malloc = tables.hook == HOOK_RAW;
+	c->debug_heads = tables.hook == HOOK_DEBUG;
 	if (!c->by_malloc)
 		places_of_tables(places, &python->interpreter, &tables, python->redirect != NULL);
 	c->freelists = !follow_freelists(python, places);

@@ -111,6 +111,7 @@ struct snapshot_type {
 struct snapshot_typing {
 	const struct interpreter *interpreter;
 	uint64_t start_ticks;
+	bool debug_heads;	    /* the blocks listed lie behind them (coverage_python) */
 	struct typed_block *blocks; /* malloc'ed */
 	uint32_t *rows; /* malloc'ed: which of the snapshot's stacks, UINT32_MAX: none */
 	size_t count;

@@ -332,6 +332,7 @@ static int typing_init(struct snapshot *s, const struct snapshot_subject *subjec
 	struct interpreter *copy = arena_alloc(s->arena, 1, sizeof(*copy));
 
 	t->start_ticks = subject->process->start_ticks;
+	t->debug_heads = subject->python && subject->python->debug_heads;
 	t->blocks = calloc(count + 1, sizeof(*t->blocks));
 	t->rows = calloc(count + 1, sizeof(*t->rows));
 	if (!copy || !t->blocks || !t->rows)
@@ -339,6 +340,23 @@ static int typing_init(struct snapshot *s, const struct snapshot_subject *subjec
 	*copy = *subject->interpreter;
 	t->interpreter = copy;
 	return 0;
+}
+
+/* PYTHONMALLOC=debug has two words before what the program uses, and one behind
+ * (Objects/obmalloc.c, _PyMem_DebugRawAlloc()). */
+#define DEBUG_HEAD_BYTES 16
+#define DEBUG_BYTES 24
+
+static struct typed_block block_to_type(const struct snapshot_typing *t,
+					const struct listed_block *b)
+{
+	struct typed_block typed = {b->address, b->size_bytes, TYPE_UNKNOWN};
+
+	if (t->debug_heads && b->size_bytes > DEBUG_BYTES) {
+		typed.address += DEBUG_HEAD_BYTES;
+		typed.size_bytes -= DEBUG_BYTES;
+	}
+	return typed;
 }
 
 /* Deals the blocks out to their processes. */
@@ -352,7 +370,7 @@ static void typings_deal(struct snapshot *s, const struct block_list *blocks,
 		if (!typing_of_slot[b->slot])
 			continue;
 		t = &s->typings[typing_of_slot[b->slot] - 1];
-		t->blocks[t->count] = (struct typed_block){b->address, b->size_bytes, TYPE_UNKNOWN};
+		t->blocks[t->count] = block_to_type(t, b);
 		t->rows[t->count++] = row_of_stack[b->stack_id & (STACK_IDS - 1)];
 	}
 }

@@ -20,6 +20,7 @@ struct coverage_python {
 	const char *reason; /* why not all, or what to know of it; NULL: nothing; static storage */
 	bool frames;	    /* Python frames are in the stacks */
 	bool by_malloc;	    /* objects are malloc's blocks (PYTHONMALLOC=malloc) */
+	bool debug_heads;   /* blocks begin with 16 bytes of the debug allocator's */
 	bool freelists;	    /* blocks of small types can carry the line of an earlier user */
 	bool redirected;    /* leaktop has changed words in its memory, to be put back */
 };
