@@ -543,9 +543,12 @@ static void put_cuts(const struct text *t)
 static const char *const python_objects[] = {"native stacks only", "objects above 512 bytes only",
 					     "all objects"};
 
-static void put_python(const struct text *t, const struct coverage_python *c)
+static void put_python(const struct text *t, const struct coverage_python *c, size_t more)
 {
-	fprintf(t->out, "  pid %d: CPython ", (int)c->pid);
+	fprintf(t->out, "  pid %d", (int)c->pid);
+	if (more)
+		fprintf(t->out, " and %s more", units_count(more).s);
+	fputs(": CPython ", t->out);
 	put_name(t, c->version && c->version[0] ? c->version : "(version unknown)");
 	fprintf(t->out, ", %s", python_objects[c->objects]);
 	if (c->reason) {
@@ -553,6 +556,28 @@ static void put_python(const struct text *t, const struct coverage_python *c)
 		put_name(t, c->reason);
 	}
 	putc('\n', t->out);
+}
+
+static bool is_alike(const struct coverage_python *a, const struct coverage_python *b)
+{
+	return a->objects == b->objects && a->reason == b->reason &&
+	       !strcmp(a->version ? a->version : "", b->version ? b->version : "");
+}
+
+/* One line for processes of which the same is to be said; the first stands for them. */
+static void put_python_once(const struct text *t, size_t i)
+{
+	const struct coverage_python *all = t->s->pythons;
+	size_t more = 0;
+
+	for (size_t j = 0; j < t->s->python_count; j++) {
+		if (j == i || !is_alike(&all[i], &all[j]))
+			continue;
+		if (j < i)
+			return;
+		more++;
+	}
+	put_python(t, &all[i], more);
 }
 
 /* What is not seen is said always, the rest on demand. */
@@ -565,8 +590,10 @@ static void put_pythons(const struct text *t)
 	for (size_t i = 0; i < t->s->python_count; i++) {
 		const struct coverage_python *c = &t->s->pythons[i];
 
-		if (t->verbose || c->objects != PYTHON_OBJECTS_FULL)
-			put_python(t, c);
+		if (t->verbose)
+			put_python(t, c, 0);
+		else if (c->objects != PYTHON_OBJECTS_FULL)
+			put_python_once(t, i);
 		freelists |= c->freelists && c->objects == PYTHON_OBJECTS_FULL;
 	}
 	if (freelists && held)
