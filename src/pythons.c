@@ -21,15 +21,16 @@
 
 /* An interpreter that starts is ready some milliseconds later. */
 #define LOOK_AGAIN_NS 2000000u
-/* One that was not ready by then never will: it was embedded and is not used. */
+/* One that was not ready by then may never be (embedded, and not used): no hurry. */
 #define LOOK_FOR_NS 10000000000u
+#define LOOK_SELDOM_NS 1000000000u
 #define GONE_MAX 1024
 #define PLACES_MAX (ALLOC_DOMAINS * VERBS + 3)
 
 struct pythons {
 	struct pythons_options options;
 	struct pythons_modules m;
-	size_t pending;
+	size_t hurry;		/* how many are just starting */
 	struct redirect **gone; /* of those let go: what their children hold is put right too */
 	size_t gone_count;
 };
@@ -41,7 +42,9 @@ struct python {
 	struct redirect *redirect; /* NULL: nothing was changed */
 	bool followed;		   /* its frames are */
 	bool opened;		   /* its objects have been looked at, traced or not */
-	bool pending;
+	bool pending;		   /* it was not initialised when last looked at */
+	bool hurry;		   /* and has just been started */
+	bool absent;		   /* there is none, after all */
 	uint64_t first_ns, looked_ns;
 };
 
@@ -124,12 +127,12 @@ void pythons_free(struct pythons *p)
 
 bool pythons_are_pending(const struct pythons *p)
 {
-	return p->pending > 0;
+	return p->hurry > 0;
 }
 
 const struct coverage_python *python_coverage(const struct python *python)
 {
-	return python ? &python->coverage : NULL;
+	return python && !python->absent ? &python->coverage : NULL;
 }
 
 const struct interpreter *python_interpreter(const struct python *python)
@@ -379,34 +382,21 @@ static void attach_objects(struct pythons *p, struct tracee *t)
 	announce(t);
 }
 
-static void settle(struct pythons *p, struct python *python)
+static void set_pending(struct pythons *p, struct python *python, bool pending)
 {
-	if (python->pending)
-		p->pending--;
-	python->pending = false;
+	bool hurry = pending && clock_now_ns() < python->first_ns + LOOK_FOR_NS;
+
+	p->hurry += (size_t)hurry - (size_t)python->hurry;
+	python->hurry = hurry;
+	python->pending = pending;
 }
 
 static void explain(struct pythons *p, struct python *python)
 {
-	settle(p, python);
+	set_pending(p, python, false);
 	python->coverage.objects = PYTHON_OBJECTS_NONE;
 	python->coverage.reason = python->problem.reason;
 	python->coverage.version = python->problem.version;
-}
-
-/* -EAGAIN: it has just been started. */
-static void wait_for_it(struct pythons *p, struct python *python)
-{
-	uint64_t now_ns = clock_now_ns();
-
-	if (now_ns > python->first_ns + LOOK_FOR_NS) {
-		python->problem.reason = "its interpreter was never initialised";
-		explain(p, python);
-		return;
-	}
-	if (!python->pending)
-		p->pending++;
-	python->pending = true;
 }
 
 static struct python *python_new(void)
@@ -420,6 +410,13 @@ static struct python *python_new(void)
 	return python;
 }
 
+static bool is_due(const struct python *python)
+{
+	uint64_t gap_ns = python->hurry ? LOOK_AGAIN_NS : LOOK_SELDOM_NS;
+
+	return python->pending && clock_now_ns() >= python->looked_ns + gap_ns;
+}
+
 void pythons_look(struct pythons *p, struct tracee *t)
 {
 	struct python *python = t->python;
@@ -427,7 +424,7 @@ void pythons_look(struct pythons *p, struct tracee *t)
 
 	if (p->options.mode == PYTHON_OFF || !attachments_have_python(t->attachments))
 		return;
-	if (python && (!python->pending || clock_now_ns() < python->looked_ns + LOOK_AGAIN_NS))
+	if (python && !is_due(python))
 		return;
 	if (!python)
 		python = t->python = python_new();
@@ -435,15 +432,13 @@ void pythons_look(struct pythons *p, struct tracee *t)
 		return;
 	python->looked_ns = clock_now_ns();
 	err = interpreter_find(t->process.pid, &python->interpreter, &python->problem);
-	if (err == -EAGAIN) {
-		attach_objects(p, t);
-		wait_for_it(p, python);
-		return;
-	}
-	settle(p, python);
-	if (!err) {
+	set_pending(p, python, err == -EAGAIN);
+	if (!err)
 		attach_frames(p, t);
+	if (!err || err == -EAGAIN) {
 		attach_objects(p, t);
+	} else if (err == -ENOENT) {
+		python->absent = true;
 	} else if (err == -ENOTSUP) {
 		explain(p, python);
 		log_warn("pid %d: CPython %s: %s", t->process.pid, python->coverage.version,
@@ -465,7 +460,8 @@ void pythons_forked(struct pythons *p, const struct tracee *parent, struct trace
 	if (!python)
 		return;
 	*python = *from;
-	python->pending = false;
+	python->hurry = false;
+	set_pending(p, python, from->pending);
 	python->interpreter.pid = child->process.pid;
 	python->coverage.version = python->interpreter.version;
 	python->redirect =
@@ -507,7 +503,7 @@ void pythons_release(struct pythons *p, struct python *python, bool exec)
 {
 	if (!python)
 		return;
-	settle(p, python);
+	set_pending(p, python, false);
 	if (python->redirect) {
 		remember(p, python);
 		if (exec)

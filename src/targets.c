@@ -551,8 +551,10 @@ void targets_rescan(struct targets *ts)
 	for (size_t i = 0; i < tracees_count(ts->tracees); i++) {
 		struct tracee *t = tracees_at(ts->tracees, i);
 
-		if (!t->exited)
-			python_check(t->python, t->process.pid);
+		if (t->exited)
+			continue;
+		pythons_look(ts->m.pythons, t);
+		python_check(t->python, t->process.pid);
 	}
 	if (selector_is_open(ts->options->selector))
 		selector_scan(ts->options->selector, add_matching, ts);
