@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The Python interpreters of this machine, and programs run by them.
 
-/usr/bin/python3 always; the oldest and the newest that pyenv built (LEAKTOP_SOAK=1: all); and what LEAKTOP_PYTHONS names: paths between
+/usr/bin/python3 always; the newest that pyenv built (LEAKTOP_SOAK=1: all); and what
+LEAKTOP_PYTHONS names: paths between
 colons, where PATH@ROOT is a python that is run by chroot in the directory ROOT.
 """
 import json
@@ -101,8 +102,8 @@ def find_pythons():
         found.append(Python(path, root or None))
     built = pathlib.Path.home() / ".pyenv" / "versions"
     own = sorted((p for p in built.glob("3.*/bin/python3") if minor_of(p) >= OLDEST[1]), key=minor_of)
-    # The suite has a quarter of an hour: the oldest and the newest of many.
-    kept = own if SOAK or len(own) < 3 else [own[0], own[-1]]
+    # The suite has a quarter of an hour: the newest of many.
+    kept = own if SOAK else own[-1:]
     return found + [Python(str(p)) for p in kept]
 
 

@@ -97,7 +97,7 @@ def inside(python):
 @pytest.mark.parametrize("python", pythons(13))
 def test_attach_and_detach(python):
     with loaded(inside(python)) as (load, words):
-        for i in range(ROUNDS if python.path == SYSTEM.path or SOAK else 3):
+        for i in range(ROUNDS if python.path == SYSTEM.path or SOAK else 2):
             run_to_end(load, signal.SIGTERM if i % 2 else signal.SIGINT)
             words.assert_restored()
             assert load.popen.poll() is None, f"died in round {i}: {load.describe()}"
@@ -191,7 +191,7 @@ def test_child_of_one_that_ended():
 def test_target_that_ends_meanwhile():
     """At any moment of attaching or detaching."""
     dice = random.Random(2)
-    for i in range(40 if SOAK else 6):
+    for i in range(40 if SOAK else 3):
         with Target("objects.py") as target:
             with Leaktop("-p", target.pid, "-j", "0.2") as tool:
                 if i % 2:
@@ -233,7 +233,7 @@ def test_threads_that_allocate(tmp_path):
     with Target(script) as target:
         words = Words(target)
         target.send("go\n")
-        for _ in range(50 if SOAK else 5):
+        for _ in range(50 if SOAK else 3):
             run_to_end(target)
             words.assert_restored()
         target.send("stop\n")
