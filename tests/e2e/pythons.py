@@ -2,8 +2,8 @@
 """The Python interpreters of this machine, and programs run by them.
 
 /usr/bin/python3 always; the newest that pyenv built (LEAKTOP_SOAK=1: all); and what
-LEAKTOP_PYTHONS names: paths between
-colons, where PATH@ROOT is a python that is run by chroot in the directory ROOT.
+LEAKTOP_PYTHONS names: paths between colons, where PATH@ROOT is a python that is run by
+chroot in the directory ROOT.
 """
 import json
 import os

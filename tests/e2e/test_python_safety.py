@@ -268,7 +268,7 @@ int main(void)
 
 def test_embedded(tmp_path):
     """In a program of another name, the interpreter is a library."""
-    built = [p for p in find_pythons() if "/.pyenv/versions/3.12" in p.path]
+    built = [p for p in find_pythons() if "/.pyenv/" in p.path]
     if not built:
         pytest.skip("no Python to embed")
     (tmp_path / "host.c").write_text(EMBEDDED)
