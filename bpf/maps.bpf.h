@@ -193,7 +193,7 @@ struct unwind_cached {
 	__u64 data;
 };
 
-#define UNWIND_WINDOW_WORDS 512		  /* a page: to read one word costs nearly as much */
+#define UNWIND_WINDOW_WORDS 256		  /* to read one word costs nearly as much */
 #define UNWIND_NO_WINDOW (1ull << 63)	  /* a window_start that no address is near to */
 #define UNWIND_FRAME_BYTES_MAX (1u << 20) /* a frame pointer further away is none */
 
@@ -227,10 +227,10 @@ struct python_state {
 	__u32 next;	/* the first frame, and segment, that is not in the stack yet */
 	__u32 segment_next;
 	__u64 frames[PYTHON_FRAMES_MAX];
-	struct {
-		__u64 anchor; /* an address in the native frame of the loop, 0: none known */
-		__u64 end;    /* one past its last frame */
-	} segment[PYTHON_SEGMENTS_MAX];
+	/* Of each run: an address in the native frame of the loop (0: none is known), and
+	 * where it ends, one past its last frame. */
+	__u64 anchors[PYTHON_SEGMENTS_MAX];
+	__u8 ends[PYTHON_SEGMENTS_MAX];
 };
 
 #define CALLS_MAX 4
@@ -256,6 +256,10 @@ struct task_state {
 	struct python_state python;
 	struct event_stack stack;
 };
+
+/* From Linux 7 on the kernel has no more than 8 KiB for one, its own words included (it takes
+ * them by kmalloc_nolock()). */
+_Static_assert(sizeof(struct task_state) <= 8192 - 256, "task storage");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);

@@ -61,14 +61,17 @@ static __always_inline __u32 *python_epoch(__u32 slot, __u64 code)
 	return bpf_map_lookup_elem(&python_epochs, &at);
 }
 
-/* Callers lie below, up to the end of a page: what is beyond may not be mapped. */
+/* Callers lie below. A window stays within a page: what is beyond may not be mapped. */
 static __always_inline bool python_move(struct python_state *py, __u64 address)
 {
-	__u64 start = address & ~(__u64)(PYTHON_PAGE - 1);
-	__u64 bytes = address - start + PYTHON_AHEAD;
+	__u64 page = address & ~(__u64)(PYTHON_PAGE - 1), end = address + PYTHON_AHEAD;
+	__u64 start = page, bytes;
 
-	if (bytes > sizeof(py->window))
-		bytes = sizeof(py->window);
+	if (end > page + PYTHON_PAGE)
+		end = page + PYTHON_PAGE;
+	if (end - page > sizeof(py->window))
+		start = end - sizeof(py->window);
+	bytes = end - start;
 	barrier_var(bytes);
 	py->window_start = start;
 	py->window_bytes = bytes;
@@ -201,8 +204,8 @@ static __always_inline bool python_segment_end(struct python_state *py, __u64 an
 		py->cut = 1;
 		return false;
 	}
-	py->segment[n & (PYTHON_SEGMENTS_MAX - 1)].anchor = anchor;
-	py->segment[n & (PYTHON_SEGMENTS_MAX - 1)].end = py->count;
+	py->anchors[n & (PYTHON_SEGMENTS_MAX - 1)] = anchor;
+	py->ends[n & (PYTHON_SEGMENTS_MAX - 1)] = py->count;
 	py->segments = n + 1;
 	return true;
 }
@@ -328,7 +331,7 @@ __noinline int python_collect(struct python_state *py, struct unwind_state *u)
 			py->cut = 1;
 	}
 	/* What was not closed is of a loop whose place is not known. */
-	closed = py->segments ? py->segment[(py->segments - 1) & (PYTHON_SEGMENTS_MAX - 1)].end : 0;
+	closed = py->segments ? py->ends[(py->segments - 1) & (PYTHON_SEGMENTS_MAX - 1)] : 0;
 	if (py->count > closed)
 		python_segment_end(py, 0);
 	return 0;
@@ -339,7 +342,7 @@ __noinline int python_collect(struct python_state *py, struct unwind_state *u)
 static __always_inline bool python_is_eval(const struct python_state *py, __u64 frame, __u64 sp,
 					   __u64 caller_sp)
 {
-	__u64 anchor = py->segment[py->segment_next & (PYTHON_SEGMENTS_MAX - 1)].anchor;
+	__u64 anchor = py->anchors[py->segment_next & (PYTHON_SEGMENTS_MAX - 1)];
 
 	if (py->segment_next >= py->segments)
 		return false;
@@ -355,7 +358,7 @@ __noinline int python_emit(struct python_state *py, struct event_stack *s, int a
 
 	if (!py || !s)
 		return 0;
-	end = all ? py->count : py->segment[py->segment_next & (PYTHON_SEGMENTS_MAX - 1)].end;
+	end = all ? py->count : py->ends[py->segment_next & (PYTHON_SEGMENTS_MAX - 1)];
 	n = s->frame_count;
 	py->segment_next++;
 	at = py->next;
