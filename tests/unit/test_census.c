@@ -243,10 +243,11 @@ static void busy_processes_are_counted(void **state)
 		assert_int_equal(census_take(&i, n & 1, &c), 0);
 		assert_about(row(c, "__main__.Kept")->blocks, 19900, 100);
 		assert_true(c->pools_skipped * 20 <= c->pools);
-		if (n & 1) {
+		/* It may have been stopped while it changed one. */
+		if (n & 1)
+			assert_true(c->pools_skipped <= 1);
+		if ((n & 1) && !c->pools_skipped)
 			assert_int_equal(row(c, "__main__.Kept")->blocks, 20000);
-			assert_int_equal(c->pools_skipped, 0);
-		}
 		census_free(c);
 	}
 	assert_int_equal(kill(child.pid, 0), 0);
