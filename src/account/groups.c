@@ -11,6 +11,7 @@
 
 #include "account/snapshot.h"
 #include "base/arena.h"
+#include "base/hash.h"
 #include "target/procfs.h"
 
 #define LABEL_BYTES 8192
@@ -46,18 +47,9 @@ static int grouping_init(struct grouping *g, struct snapshot *s, size_t n)
 	return g->index && s->groups ? 0 : -ENOMEM;
 }
 
-static size_t hash_name(const char *name)
-{
-	uint64_t h = 0xcbf29ce484222325u;
-
-	for (; *name; name++)
-		h = (h ^ (unsigned char)*name) * 0x100000001b3u;
-	return h;
-}
-
 static struct snapshot_group *group_find(struct grouping *g, const char *name)
 {
-	size_t at = hash_name(name) & (g->index_size - 1);
+	size_t at = hash_text_fnv(name) & (g->index_size - 1);
 	struct snapshot_group *group;
 
 	for (; g->index[at]; at = (at + 1) & (g->index_size - 1)) {

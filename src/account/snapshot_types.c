@@ -8,6 +8,7 @@
 
 #include "account/snapshot.h"
 #include "base/arena.h"
+#include "base/hash.h"
 #include "python/interpreter.h"
 #include "python/types.h"
 
@@ -178,15 +179,6 @@ struct whole {
 	size_t index_size;
 };
 
-static size_t hash_name(const char *name)
-{
-	uint64_t h = 0xcbf29ce484222325u;
-
-	for (; *name; name++)
-		h = (h ^ (unsigned char)*name) * 0x100000001b3u;
-	return h ^ h >> 32;
-}
-
 static int whole_init(struct whole *w, struct snapshot *s, size_t capacity)
 {
 	w->s = s;
@@ -200,7 +192,7 @@ static int whole_init(struct whole *w, struct snapshot *s, size_t capacity)
 
 static int whole_add(struct whole *w, const char *name, const struct tally *tally)
 {
-	size_t at = hash_name(name) & (w->index_size - 1);
+	size_t at = hash_text_fnv(name) & (w->index_size - 1);
 	struct snapshot_type *t;
 
 	for (; w->index[at]; at = (at + 1) & (w->index_size - 1)) {

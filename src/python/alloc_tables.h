@@ -67,7 +67,7 @@ uint64_t equal_address(const uint8_t *text, size_t bytes, uint64_t text_address,
 uint64_t equal_target(const uint8_t *text, size_t bytes, uint64_t text_address, uint64_t address);
 
 /*
- * 3.13 on: "nop5; xor eax,eax; ret", "nop5; ret" or such in the binary, for the reference
+ * 3.13 on: "nop; xor eax,eax; ret", a jump to that, or such in the binary, for the reference
  * tracer (CPython ignores what that returns). 0 and its address, or -ENOENT. It can lie
  * within a function, behind a jump, where the unwinding rules need not be right: at a
  * probe on it the return address is what the stack pointer points to.
