@@ -22,6 +22,7 @@ const volatile bool want_stacks = true;
 const volatile bool adopt_all;	 /* -a: a process becomes a target by hitting a probe */
 const volatile bool watch_execs; /* open targets: report every exec */
 const volatile bool follow_forks = true;
+const volatile bool check_outer;      /* see outer.bpf.h */
 const volatile bool overcommit_never; /* vm.overcommit_memory is 2: small requests can fail */
 
 /* Bumped by the loader when it takes stack ids back: empties the caches below. */
@@ -193,6 +194,13 @@ struct unwind_cached {
 	__u64 data;
 };
 
+/* The frames of a stack (outer.bpf.h). */
+struct frames_hash {
+	__u64 sum;
+	__u64 power, inverse; /* of the base, for the next frame */
+	__u64 count;
+};
+
 #define UNWIND_WINDOW_WORDS 256		  /* to read one word costs nearly as much */
 #define UNWIND_NO_WINDOW (1ull << 63)	  /* a window_start that no address is near to */
 #define UNWIND_FRAME_BYTES_MAX (1u << 20) /* a frame pointer further away is none */
@@ -254,6 +262,8 @@ struct task_state {
 	} cache[STACK_CACHE];
 	struct unwind_state unwind;
 	struct python_state python;
+	struct frames_hash hash; /* of what the walk has come by */
+	__u64 walk_on;		 /* also where no more frames fit */
 	struct event_stack stack;
 };
 

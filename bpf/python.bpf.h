@@ -16,6 +16,7 @@
 #define LEAKTOP_PYTHON_BPF_H
 
 #include "maps.bpf.h"
+#include "outer.bpf.h"
 #include "process.bpf.h"
 #include "python_walk.h"
 #include "unwind.bpf.h"
@@ -59,6 +60,14 @@ static __always_inline __u32 *python_epoch(__u32 slot, __u64 code)
 	__u32 at = h >> (64 - PYTHON_EPOCH_BITS);
 
 	return bpf_map_lookup_elem(&python_epochs, &at);
+}
+
+/* What stands for a frame in a hash: its code object's death makes another of it. */
+static __always_inline __u64 python_hashed(__u32 slot, __u64 frame)
+{
+	__u32 *epoch = python_epoch(slot, python_frame_code(frame));
+
+	return epoch ? frame ^ *epoch * HASH_BASE : frame;
 }
 
 /* Callers lie below. A window stays within a page: what is beyond may not be mapped. */
@@ -196,7 +205,8 @@ static __always_inline __u32 python_unit(const struct python_walk *w, __u64 code
 }
 
 /* False if there is no room for more. */
-static __always_inline bool python_segment_end(struct python_state *py, __u64 anchor)
+static __always_inline bool python_segment_end(struct python_state *py, struct outer_stack *outer,
+					       __u64 anchor)
 {
 	__u32 n = py->segments;
 
@@ -207,16 +217,18 @@ static __always_inline bool python_segment_end(struct python_state *py, __u64 an
 	py->anchors[n & (PYTHON_SEGMENTS_MAX - 1)] = anchor;
 	py->ends[n & (PYTHON_SEGMENTS_MAX - 1)] = py->count;
 	py->segments = n + 1;
+	outer_python_end(outer, n, anchor);
 	return true;
 }
 
 /* After a frame, to 3.11: the evaluation loop that runs it may end here. */
 static __always_inline bool python_entry(struct python_state *py, struct unwind_state *u,
-					 const struct python_walk *w, __u32 entry)
+					 const struct python_walk *w, struct outer_stack *outer,
+					 __u32 entry)
 {
 	if (!entry)
 		return true;
-	if (!python_segment_end(py, py->cframe))
+	if (!python_segment_end(py, outer, py->cframe))
 		return false;
 	if (py->cframe && w->cframe_previous != PYTHON_NONE)
 		return python_word(py, u, py->cframe + w->cframe_previous, &py->cframe);
@@ -280,7 +292,7 @@ __noinline int record_slow(struct python_state *py, struct unwind_state *u,
 
 /* Takes down one frame and goes on to its caller; false at the end. */
 static __always_inline bool python_step(struct python_state *py, struct unwind_state *u,
-					const struct python_walk *w)
+					const struct python_walk *w, struct outer_stack *outer)
 {
 	struct python_record r;
 	__u64 frame = py->frame, code;
@@ -291,7 +303,7 @@ static __always_inline bool python_step(struct python_state *py, struct unwind_s
 		return false;
 	py->frame = r.back;
 	if (r.owner >= w->owner_entry)
-		return python_segment_end(py, frame);
+		return python_segment_end(py, outer, frame);
 	if (py->count >= PYTHON_FRAMES_MAX) {
 		py->cut = 1;
 		return false;
@@ -299,14 +311,17 @@ static __always_inline bool python_step(struct python_state *py, struct unwind_s
 	code = r.code & ~w->code_mask;
 	if (!code || code >> 47 || code & 7)
 		return false;
-	py->frames[py->count & (PYTHON_FRAMES_MAX - 1)] =
-		python_frame(code, python_unit(w, code, r.instr));
+	frame = python_frame(code, python_unit(w, code, r.instr));
+	py->frames[py->count & (PYTHON_FRAMES_MAX - 1)] = frame;
 	py->count++;
-	return w->owner_entry != 0xff || python_entry(py, u, w, r.entry);
+	if (outer)
+		outer_python_frame(outer, python_hashed(py->slot, frame));
+	return w->owner_entry != 0xff || python_entry(py, u, w, outer, r.entry);
 }
 
 /* All of them, in py->frames, in segments. */
-__noinline int python_collect(struct python_state *py, struct unwind_state *u)
+__noinline int python_collect(struct python_state *py, struct unwind_state *u,
+			      struct outer_stack *outer)
 {
 	struct python_walk *w;
 	__u32 slot, closed;
@@ -324,8 +339,9 @@ __noinline int python_collect(struct python_state *py, struct unwind_state *u)
 	py->eval_end = w->eval_end;
 	if (!python_begin(py, u, w))
 		return 0;
+	outer_python_begin(outer);
 	for (__u32 i = 0; i < PYTHON_STEPS_MAX; i++) {
-		if (!python_step(py, u, w))
+		if (!python_step(py, u, w, outer))
 			break;
 		if (i == PYTHON_STEPS_MAX - 1 && py->frame)
 			py->cut = 1;
@@ -333,7 +349,7 @@ __noinline int python_collect(struct python_state *py, struct unwind_state *u)
 	/* What was not closed is of a loop whose place is not known. */
 	closed = py->segments ? py->ends[(py->segments - 1) & (PYTHON_SEGMENTS_MAX - 1)] : 0;
 	if (py->count > closed)
-		python_segment_end(py, 0);
+		python_segment_end(py, outer, 0);
 	return 0;
 }
 
@@ -351,19 +367,22 @@ static __always_inline bool python_is_eval(const struct python_state *py, __u64 
 	return frame >= py->eval_start && frame < py->eval_end;
 }
 
-/* Puts the next segment, or all that is left, behind the frames of @s. */
-__noinline int python_emit(struct python_state *py, struct event_stack *s, int all)
+/* Puts the next segment, or all that is left, into the stack. */
+__noinline int python_emit(struct task_state *task, int all)
 {
+	struct python_state *py;
+	struct event_stack *s;
 	__u32 end, at, n;
 
-	if (!py || !s)
+	if (!task)
 		return 0;
+	py = &task->python;
+	s = &task->stack;
 	end = all ? py->count : py->ends[py->segment_next & (PYTHON_SEGMENTS_MAX - 1)];
 	n = s->frame_count;
 	py->segment_next++;
 	at = py->next;
 	for (__u32 i = 0; i < PYTHON_FRAMES_MAX; i++) {
-		__u32 *epoch;
 		__u64 frame;
 
 		/* Or clang counts with pointers, whose bounds the verifier loses. */
@@ -373,10 +392,7 @@ __noinline int python_emit(struct python_state *py, struct event_stack *s, int a
 			break;
 		frame = py->frames[at];
 		s->frames[n] = frame;
-		s->hash = hash_step(s->hash, frame);
-		epoch = python_epoch(py->slot, python_frame_code(frame));
-		if (epoch && *epoch)
-			s->hash = hash_step(s->hash, *epoch);
+		frames_hash_add(&task->hash, python_hashed(py->slot, frame));
 		at++;
 		n++;
 	}

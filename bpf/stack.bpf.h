@@ -14,14 +14,38 @@
 #define LEAKTOP_STACK_BPF_H
 
 #include "maps.bpf.h"
+#include "outer.bpf.h"
 #include "process.bpf.h"
 #include "python.bpf.h"
 #include "unwind.bpf.h"
 
 #if defined(__TARGET_ARCH_x86)
-/* Native frames, and in place of those of Python's evaluation loop what it runs. A global
- * function, so that the verifier looks at it once and not for every caller. */
-__noinline int stack_walk(struct task_state *task)
+#define STACK_PARTS_MAX 4
+
+/* The walk came out of a run of the evaluation loop. True: what lies further out is known. */
+__noinline int run_passed(struct task_state *task, struct outer_stack *outer)
+{
+	struct python_state *py;
+
+	if (!task)
+		return 0;
+	py = &task->python;
+	python_emit(task, 0);
+	if (!outer)
+		return 0;
+	if (task->stack.frame_count)
+		return outer_known(outer, &task->unwind, &task->hash, py->segment_next - 1,
+				   py->segments);
+	outer->first = py->segment_next;
+	return 0;
+}
+
+/*
+ * Up to STACK_FRAMES_MAX native frames, and in place of those of Python's evaluation loop
+ * what it runs. True: that was all. A global function, so that the verifier looks at it
+ * once; @outer may be NULL.
+ */
+__noinline int stack_part(struct task_state *task, struct outer_stack *outer)
 {
 	struct unwind_state *u;
 	struct python_state *py;
@@ -29,67 +53,130 @@ __noinline int stack_walk(struct task_state *task)
 	int done;
 
 	if (!task)
-		return 0;
+		return 1;
 	u = &task->unwind;
 	py = &task->python;
 	s = &task->stack;
-	py->slot = task->slot;
-	python_collect(py, u);
-	s->frame_count = 0;
-	s->hash = 0;
 	for (__u32 i = 0; i < STACK_FRAMES_MAX; i++) {
 		__u32 n, left;
 		__u64 sp = u->sp;
+		bool room;
 
 		done = unwind_quick(u) ? 0 : unwind_step(u);
 		n = s->frame_count;
-		if (done == 2 && i)
-			break;
+		if (done == 2 && n)
+			return 1;
 		/* What is known of Python goes before native frames further out. */
 		left = py->count - py->next;
 		barrier_var(left);
-		if (n >= STACK_FRAMES_MAX || n + left >= STACK_FRAMES_MAX) {
+		room = n < STACK_FRAMES_MAX && n + left < STACK_FRAMES_MAX;
+		if (!room && !task->walk_on) {
 			u->result = UNWIND_DEPTH;
-			break;
+			return 1;
 		}
 		/* It runs: code is there that we have not heard of yet. */
 		if (done == 2 && u->result == UNWIND_NO_MAPPING)
 			u->result = UNWIND_NOT_READY;
 		if (!done && python_is_eval(py, u->frame, sp, u->sp)) {
-			python_emit(py, s, 0);
+			done = run_passed(task, outer);
+			if (done)
+				return 1;
 			/* It may run nothing, and be all there is. */
 			if (s->frame_count)
 				continue;
 		}
-		s->frames[n] = u->frame;
-		s->hash = hash_step(s->hash, u->frame);
-		s->frame_count = n + 1;
+		frames_hash_add(&task->hash, u->frame);
+		if (room) {
+			s->frames[n] = u->frame;
+			s->frame_count = n + 1;
+		}
 		if (done)
-			break;
+			return 1;
 	}
-	if (py->next < py->count)
-		python_emit(py, s, 1);
-	/* What lies at its last address may be something else after the next change. */
-	if (u->result == UNWIND_NOT_READY)
-		s->hash = hash_step(s->hash, u->generation);
-	s->python_cut = py->cut || py->next < py->count;
-	s->result = u->result;
-	if (u->result != UNWIND_COMPLETE)
-		unwind_failed(task->slot, u->result, u->frame);
 	return 0;
 }
 
-static __always_inline void stack_capture(void *ctx, struct task_state *task, bool at_entry)
+/* The frames of the stack, what they hash to, and whether they are all. */
+__noinline int stack_walk(struct task_state *task, struct outer_stack *outer)
+{
+	struct frames_hash *h;
+	struct unwind_state *u;
+	struct python_state *py;
+	struct event_stack *s;
+	bool used = false;
+	int done = 0;
+
+	if (!task)
+		return 0;
+	h = &task->hash;
+	u = &task->unwind;
+	py = &task->python;
+	s = &task->stack;
+	py->slot = task->slot;
+	frames_hash_begin(h);
+	s->frame_count = 0;
+	if (outer)
+		outer_begin(outer, u);
+	python_collect(py, u, outer);
+	if (outer && (!py->segments || py->segments > OUTER_RUNS_MAX || py->cut || outer->loose)) {
+		outer->known = 0;
+		outer = NULL;
+	}
+	task->walk_on = outer != NULL;
+	for (int i = 0; i < STACK_PARTS_MAX && !done; i++)
+		done = stack_part(task, outer);
+	if (outer) {
+		used = outer->used;
+		outer_end(outer, h, py->segment_next - used, py->segments,
+			  used || (done && u->result == UNWIND_COMPLETE &&
+				   py->segment_next == py->segments));
+	}
+	if (used)
+		u->result = UNWIND_COMPLETE;
+	else if (py->next < py->count)
+		python_emit(task, 1);
+	if (u->result == UNWIND_COMPLETE && h->count > STACK_FRAMES_MAX)
+		u->result = UNWIND_DEPTH;
+	s->hash = hash_step(h->sum, h->count);
+	/* What lies at its last address may be something else after the next change. */
+	if (u->result == UNWIND_NOT_READY)
+		s->hash = hash_step(s->hash, u->generation);
+	s->python_cut = !used && (py->cut || py->next < py->count);
+	s->result = u->result;
+	if (u->result != UNWIND_COMPLETE)
+		unwind_failed(task->slot, u->result, u->frame);
+	return used;
+}
+
+/* With @outer, only as far as it is not known. True: there may be more frames than are in
+ * the stack, and only its hash is to be relied on. */
+static __always_inline bool stack_capture(void *ctx, struct task_state *task,
+					  struct outer_stack *outer, bool at_entry)
 {
 	if (at_entry)
 		unwind_begin_entry(&task->unwind, ctx, task->slot);
 	else
 		unwind_begin(&task->unwind, ctx, task->slot);
-	stack_walk(task);
+	return stack_walk(task, outer);
+}
+
+/* What is known of the current thread's stack; NULL if it runs no Python. */
+static __always_inline struct outer_stack *stack_outer(__u32 slot)
+{
+	if (!want_python || !bpf_map_lookup_elem(&python_walks, &slot))
+		return NULL;
+	return bpf_task_storage_get(&outer_stacks, bpf_get_current_task_btf(), 0,
+				    BPF_LOCAL_STORAGE_GET_F_CREATE);
 }
 #else
+static __always_inline struct outer_stack *stack_outer(__u32 slot __attribute__((unused)))
+{
+	return NULL;
+}
+
 /* No tables for this architecture yet: the kernel's walk along frame pointers. */
-static __always_inline void stack_capture(void *ctx, struct task_state *task,
+static __always_inline bool stack_capture(void *ctx, struct task_state *task,
+					  struct outer_stack *outer __attribute__((unused)),
 					  bool at_entry __attribute__((unused)))
 {
 	struct event_stack *s = &task->stack;
@@ -111,6 +198,7 @@ static __always_inline void stack_capture(void *ctx, struct task_state *task,
 	}
 	s->hash = hash;
 	s->frame_count = n;
+	return false;
 }
 #endif
 
@@ -155,16 +243,47 @@ __noinline __u32 stack_announce(struct task_state *task, __u32 tgid)
 	return known ? *known : id;
 }
 
+/* The number of the stack that was captured; 0 if it has none yet. */
+static __always_inline __u32 stack_number(struct task_state *task, __u32 domain)
+{
+	struct event_stack *s = &task->stack;
+	struct stack_key key = {.hash = s->hash, .slot = task->slot, .domain = domain};
+	__u32 *known = bpf_map_lookup_elem(&stack_table, &key);
+
+	return known ? *known : 0;
+}
+
+/* All of a stack, where a part of it was taken to be as it was. */
+static __always_inline void stack_again(void *ctx, struct task_state *task,
+					struct outer_stack *outer, bool at_entry)
+{
+	__u64 hash = task->stack.hash;
+
+	if (outer)
+		outer->forget = 1;
+	stack_capture(ctx, task, outer, at_entry);
+	if (outer)
+		outer->forget = 0;
+	if (check_outer)
+		count(task->stack.hash == hash ? COUNT_OUTER_SAME : COUNT_OUTER_DIFFERS);
+}
+
 /* Asked where a function has just returned, or with @at_entry where it is entered. */
 static __always_inline __u32 stack_id_of(void *ctx, struct task_state *task, __u32 tgid,
 					 __u32 domain, bool at_entry)
 {
 	struct event_stack *s = &task->stack;
-	__u32 cached, id, *known;
-	struct stack_key key = {};
+	struct outer_stack *outer = NULL;
+	bool partial = false;
+	__u32 cached, id;
 
 	if (want_stacks) {
-		stack_capture(ctx, task, at_entry);
+		outer = stack_outer(task->slot);
+		partial = stack_capture(ctx, task, outer, at_entry);
+		if (partial && check_outer) {
+			stack_again(ctx, task, outer, at_entry);
+			partial = false;
+		}
 		count(COUNT_UNWIND + (s->result & (UNWIND_RESULTS_MAX - 1)));
 	} else {
 		s->hash = 1;
@@ -175,13 +294,13 @@ static __always_inline __u32 stack_id_of(void *ctx, struct task_state *task, __u
 	if (task->cache[cached].hash == s->hash && task->cache[cached].domain == domain &&
 	    task->cache[cached].generation == stack_generation)
 		return task->cache[cached].stack_id;
-	key.hash = s->hash;
-	key.slot = task->slot;
-	key.domain = domain;
-	known = bpf_map_lookup_elem(&stack_table, &key);
-	if (known) {
-		id = *known;
-	} else {
+	id = stack_number(task, domain);
+	if (!id && partial) {
+		stack_again(ctx, task, outer, at_entry);
+		cached = (s->hash ^ domain) & (STACK_CACHE - 1);
+		id = stack_number(task, domain);
+	}
+	if (!id) {
 		s->domain = domain;
 		id = stack_announce(task, tgid);
 	}

@@ -105,6 +105,9 @@ enum counter {
 	COUNT_MISSED_FREE,  /* blocks replaced by a new one at their address */
 	COUNT_CODE_LOST,    /* Python code objects that could not be announced */
 	COUNT_PROCESS_LOST, /* process events that could not be sent */
+	/* with check_outer: stacks whose outer part was known and walked again (outer.bpf.h) */
+	COUNT_OUTER_SAME,
+	COUNT_OUTER_DIFFERS,
 	COUNT_UNWIND,	    /* stacks captured, by enum unwind_result */
 	COUNTERS = COUNT_UNWIND + UNWIND_RESULTS_MAX
 };

@@ -106,6 +106,8 @@ static void fill_loss(struct snapshot *s, const uint64_t counters[COUNTERS])
 	s->loss.stacks = counters[COUNT_STACK_LOST];
 	s->loss.ring_full = counters[COUNT_RING_FULL];
 	s->loss.python_codes = counters[COUNT_CODE_LOST];
+	s->loss.outer_same = counters[COUNT_OUTER_SAME];
+	s->loss.outer_differs = counters[COUNT_OUTER_DIFFERS];
 	s->loss.missed_frees = counters[COUNT_MISSED_FREE];
 }
 

@@ -108,6 +108,8 @@ static int configure(struct kernel *k, const struct kernel_options *o)
 	skel->rodata->adopt_all = o->all;
 	skel->rodata->watch_execs = o->watch_execs;
 	skel->rodata->follow_forks = o->follow_forks;
+	/* For tests: what is remembered of stacks is compared with what they are. */
+	skel->rodata->check_outer = getenv("LEAKTOP_CHECK_STACKS");
 	skel->rodata->overcommit_never = overcommit_is_never();
 	err = bpf_map__set_max_entries(skel->maps.live, (uint32_t)k->bucket_count);
 	if (!err)

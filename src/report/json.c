@@ -120,6 +120,10 @@ static void field_loss(struct json_writer *w, const struct snapshot_loss *loss)
 	json_field_u64(w, "ring_full", loss->ring_full);
 	json_field_u64(w, "missed_frees", loss->missed_frees);
 	json_field_u64(w, "python_codes", loss->python_codes);
+	if (loss->outer_same || loss->outer_differs) {
+		json_field_u64(w, "outer_stacks_same", loss->outer_same);
+		json_field_u64(w, "outer_stacks_differing", loss->outer_differs);
+	}
 	json_key(w, "unwind_errors");
 	json_object_begin(w);
 	for (size_t i = 0; i < loss->unwind_error_count; i++)

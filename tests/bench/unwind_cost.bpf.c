@@ -47,7 +47,7 @@ int capture(struct pt_regs *ctx)
 	USE_THREAD_STACK(ctx, no_probe);
 	if (!task)
 		return 0;
-	stack_capture(ctx, task, false);
+	stack_capture(ctx, task, stack_outer(task->slot), false);
 	saw(task->stack.frame_count, task->stack.result == UNWIND_COMPLETE);
 	return 0;
 }

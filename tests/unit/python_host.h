@@ -397,15 +397,15 @@ static inline void place_frames(const char *picture)
 		ph.frames[i] = frame_address(i, ph.frame_count);
 }
 
-/* Draws @picture into memory; its thread state is in the slot "current". */
-static inline void ph_draw(const char *picture)
+/* Draws @picture into memory, its inner end at @sp; its thread state is in the slot "current". */
+static inline void draw_at(const char *picture, uint64_t sp)
 {
 	struct drawing d;
 
 	ph_clear();
 	place_frames(picture);
-	ph.regs = (struct pt_regs){.sp = NATIVE_STACK};
-	ph.sp = NATIVE_STACK;
+	ph.regs = (struct pt_regs){.sp = sp};
+	ph.sp = sp;
 	d = draw_thread(THREAD);
 	for (const char *c = picture; *c; c++) {
 		if (*c == '[') {
@@ -419,7 +419,19 @@ static inline void ph_draw(const char *picture)
 	}
 	draw_cframe(&d, 0, ROOT_CFRAME);
 	put_slot(&ph.walk.current, THREAD);
+}
+
+static inline void ph_draw(const char *picture)
+{
+	draw_at(picture, NATIVE_STACK);
 	host_next_generation();
+}
+
+/* The same with the outer end in one place, whatever the picture: as the same thread later. */
+static inline void ph_draw_later(const char *picture)
+{
+	draw_at(picture, NATIVE_STACK);
+	draw_at(picture, NATIVE_STACK + NATIVE_PAGES * PAGE - (ph.sp - NATIVE_STACK));
 }
 
 static inline char native_letter(uint64_t frame)

@@ -49,7 +49,7 @@ static inline void hostile_python_twice(void)
 	for (size_t i = 0; i < UNWIND_WINDOW_WORDS; i++)
 		left->window[i] = i & 1 ? code_object('Z') : HEAP + 8 * i;
 	host.reads = 0;
-	stack_capture(&ph.regs, host.task, false);
+	stack_capture(&ph.regs, host.task, NULL, false);
 	hostile_python_check(s);
 	hostile_python_require(s->hash == first.hash && s->result == first.result);
 	hostile_python_require(s->frame_count == first.frame_count);

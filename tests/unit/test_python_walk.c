@@ -96,7 +96,7 @@ static void stacks_at_the_entry_of_a_function(void **state)
 		ph.regs.sp -= 8;
 		put(ph.regs.sp, ph.regs.ip);
 		ph.regs.ip = 0x123;
-		stack_capture(&ph.regs, host.task, true);
+		stack_capture(&ph.regs, host.task, NULL, true);
 		assert_string_equal(ph_render(&host.task->stack), "AbCDe.");
 		assert_true(host.task->stack.hash == at_return.hash);
 	}

@@ -56,6 +56,16 @@ static inline struct task_struct *bpf_get_current_task_btf(void)
 	return NULL;
 }
 
+#define BPF_LOCAL_STORAGE_GET_F_CREATE 1
+static struct outer_stack *host_outer;
+
+static inline void *bpf_task_storage_get(void *map, struct task_struct *task, void *value,
+					 __u64 flags)
+{
+	(void)map, (void)task, (void)value, (void)flags;
+	return host_outer;
+}
+
 static inline long bpf_map_pop_elem(void *map, void *value)
 {
 	(void)map, (void)value;
@@ -312,7 +322,7 @@ static inline const struct event_stack *host_capture(struct pt_regs regs)
 	memset(&host.task->unwind, left, sizeof(host.task->unwind));
 	memset(&host.task->python, left, sizeof(host.task->python));
 	memset(&host.task->stack, left, sizeof(host.task->stack));
-	stack_capture(&regs, host.task, false);
+	stack_capture(&regs, host.task, NULL, false);
 	return &host.task->stack;
 }
 
