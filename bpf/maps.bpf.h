@@ -223,8 +223,10 @@ struct unwind_state {
 
 /* Python frames of a thread, innermost first (python.bpf.h). */
 struct python_state {
-	__u64 frame, cframe; /* where the walk stands */
+	__u64 frame;  /* where the walk stands */
+	__u64 cframe; /* the same on the native stack, where the version has it */
 	__u64 eval_start, eval_end;
+	__u64 anchor; /* of the next run, as below */
 	__u64 window_start;
 	__u64 window_bytes;
 	__u64 window[UNWIND_WINDOW_WORDS];
@@ -235,8 +237,10 @@ struct python_state {
 	__u32 next;	/* the first frame, and segment, that is not in the stack yet */
 	__u32 segment_next;
 	__u64 frames[PYTHON_FRAMES_MAX];
-	/* Of each run: an address in the native frame of the loop (0: none is known), and
-	 * where it ends, one past its last frame. */
+	__u32 cframe_previous; /* where a CFrame names the next; PYTHON_NONE: see anchors */
+	__u32 pad;
+	/* Of each run: an address in the native frame of the loop (0: none is known) if CFrames
+	 * do not tell, and where it ends, one past its last frame. */
 	__u64 anchors[PYTHON_SEGMENTS_MAX];
 	__u8 ends[PYTHON_SEGMENTS_MAX];
 };

@@ -7,13 +7,12 @@
  * and a handful of C frames on the native stack for every layer of a program, and most
  * of these lie still while something allocates further in. The Python frames are read
  * every time. Where a run ends whose caller has the registers of last time, and
- * whose outer runs lie where they lay and stand at the very same instructions of the
- * same code, the C frames between those are taken to be what they were. What is known
- * is never older than the stack before, and to 3.9, where a frame does not say which
- * place of the stack it runs at, nothing is. So C frames are wrong only where, from one
- * allocation of a thread to the next, an outer loop left one C function and called another,
- * from the same instruction, that came to the same Python function at the same place
- * of the stack with the same preserved registers; Python frames are right in any case.
+ * whose outer runs have the same frames, at the same places and instructions, the C
+ * frames between those are taken to be what they were. What is known is never older
+ * than the stack before. So C frames are wrong only where, from one allocation of a
+ * thread to the next, an outer loop left one C function and from the same instruction
+ * called another, that came to the same Python function at the same place of the stack
+ * with the same preserved registers; Python frames are right in any case.
  *
  * For this the hash of a stack is a sum over its frames, each times a power of a
  * constant: what is known of the outer part is added to what was found of the inner
@@ -69,9 +68,7 @@ struct outer_stack {
 	__u32 known;	  /* runs, outermost first, that are as in the stack before */
 	__u32 forget;	  /* for this walk */
 	__u32 used;	  /* in this walk: not all frames of the stack were looked at */
-	__u32 loose;	  /* there is a run of which it is not known where on the stack it is */
 	__u32 first;	  /* of the walk's runs, innermost first, that was noted */
-	__u32 pad;
 	struct frames_hash python;
 	/* The Python hash up to the end of each run, innermost first. */
 	struct {
@@ -100,14 +97,13 @@ static __always_inline void outer_python_frame(struct outer_stack *o, __u64 valu
 }
 
 /* Run @n, counted from the innermost, ends here. */
-static __always_inline void outer_python_end(struct outer_stack *o, __u32 n, __u64 anchor)
+static __always_inline void outer_python_end(struct outer_stack *o, __u32 n, __u64 place)
 {
 	if (!o)
 		return;
-	o->loose |= !anchor;
 	if (n >= OUTER_RUNS_MAX)
 		return;
-	frames_hash_add(&o->python, anchor);
+	frames_hash_add(&o->python, place);
 	o->ends[n & (OUTER_RUNS_MAX - 1)].sum = o->python.sum;
 	o->ends[n & (OUTER_RUNS_MAX - 1)].inverse = o->python.inverse;
 }
@@ -115,7 +111,7 @@ static __always_inline void outer_python_end(struct outer_stack *o, __u32 n, __u
 /* Nothing is known any more if the mappings changed, or this is another program. */
 static __always_inline void outer_begin(struct outer_stack *o, const struct unwind_state *u)
 {
-	o->used = o->first = o->loose = 0;
+	o->used = o->first = 0;
 	if (o->slot == u->slot && o->generation == u->generation)
 		return;
 	o->slot = u->slot;

@@ -175,6 +175,7 @@ static __always_inline int python_begin(struct python_state *py, struct unwind_s
 		return 0;
 	py->count = py->segments = py->cut = 0;
 	py->frame = py->cframe = 0;
+	py->cframe_previous = w->owner_entry == 0xff ? w->cframe_previous : PYTHON_NONE;
 	py->window_start = UNWIND_NO_WINDOW;
 	py->window_bytes = 0;
 	if (!python_thread(py, w))
@@ -182,6 +183,9 @@ static __always_inline int python_begin(struct python_state *py, struct unwind_s
 	py->frame = thread_word(py, w->thread_frame);
 	if (w->cframe_frame != PYTHON_NONE) {
 		py->cframe = py->frame;
+		/* Where the native walk will have to look as well. */
+		if (py->cframe - u->sp < UNWIND_AHEAD)
+			window_move(u, u->sp);
 		return python_word(py, u, py->cframe + w->cframe_frame, &py->frame);
 	}
 	if (w->thread_cframe != PYTHON_NONE)
@@ -204,9 +208,9 @@ static __always_inline __u32 python_unit(const struct python_walk *w, __u64 code
 	return unit < PYTHON_UNIT_UNKNOWN ? unit : PYTHON_UNIT_UNKNOWN;
 }
 
-/* False if there is no room for more. */
+/* @place: of the last frame, or its loop. False if there is no room for more. */
 static __always_inline bool python_segment_end(struct python_state *py, struct outer_stack *outer,
-					       __u64 anchor)
+					       __u64 anchor, __u64 place)
 {
 	__u32 n = py->segments;
 
@@ -217,21 +221,7 @@ static __always_inline bool python_segment_end(struct python_state *py, struct o
 	py->anchors[n & (PYTHON_SEGMENTS_MAX - 1)] = anchor;
 	py->ends[n & (PYTHON_SEGMENTS_MAX - 1)] = py->count;
 	py->segments = n + 1;
-	outer_python_end(outer, n, anchor);
-	return true;
-}
-
-/* After a frame, to 3.11: the evaluation loop that runs it may end here. */
-static __always_inline bool python_entry(struct python_state *py, struct unwind_state *u,
-					 const struct python_walk *w, struct outer_stack *outer,
-					 __u32 entry)
-{
-	if (!entry)
-		return true;
-	if (!python_segment_end(py, outer, py->cframe))
-		return false;
-	if (py->cframe && w->cframe_previous != PYTHON_NONE)
-		return python_word(py, u, py->cframe + w->cframe_previous, &py->cframe);
+	outer_python_end(outer, n, place);
 	return true;
 }
 
@@ -295,7 +285,7 @@ static __always_inline bool python_step(struct python_state *py, struct unwind_s
 					const struct python_walk *w, struct outer_stack *outer)
 {
 	struct python_record r;
-	__u64 frame = py->frame, code;
+	__u64 frame = py->frame, code, known;
 
 	if (!frame || frame & 7)
 		return false;
@@ -303,7 +293,7 @@ static __always_inline bool python_step(struct python_state *py, struct unwind_s
 		return false;
 	py->frame = r.back;
 	if (r.owner >= w->owner_entry)
-		return python_segment_end(py, outer, frame);
+		return python_segment_end(py, outer, frame, frame);
 	if (py->count >= PYTHON_FRAMES_MAX) {
 		py->cut = 1;
 		return false;
@@ -311,12 +301,28 @@ static __always_inline bool python_step(struct python_state *py, struct unwind_s
 	code = r.code & ~w->code_mask;
 	if (!code || code >> 47 || code & 7)
 		return false;
-	frame = python_frame(code, python_unit(w, code, r.instr));
-	py->frames[py->count & (PYTHON_FRAMES_MAX - 1)] = frame;
+	known = python_frame(code, python_unit(w, code, r.instr));
+	py->frames[py->count & (PYTHON_FRAMES_MAX - 1)] = known;
 	py->count++;
 	if (outer)
-		outer_python_frame(outer, python_hashed(py->slot, frame));
-	return w->owner_entry != 0xff || python_entry(py, u, w, outer, r.entry);
+		outer_python_frame(outer, python_hashed(py->slot, known));
+	/* To 3.11: the evaluation loop that runs it may end here. */
+	if (w->owner_entry == 0xff && r.entry)
+		return python_segment_end(py, outer, 0, frame);
+	return true;
+}
+
+#define NO_ANCHOR 1 /* lies on no stack */
+
+/* Says what to look for next on the native stack. */
+static __always_inline void python_seek(struct python_state *py)
+{
+	if (py->segment_next >= py->segments)
+		py->anchor = NO_ANCHOR;
+	else if (py->cframe_previous != PYTHON_NONE)
+		py->anchor = py->cframe;
+	else
+		py->anchor = py->anchors[py->segment_next & (PYTHON_SEGMENTS_MAX - 1)];
 }
 
 /* All of them, in py->frames, in segments. */
@@ -330,6 +336,7 @@ __noinline int python_collect(struct python_state *py, struct unwind_state *u,
 		return 0;
 	slot = py->slot;
 	py->count = py->segments = py->cut = py->next = py->segment_next = 0;
+	py->anchor = NO_ANCHOR;
 	if (!want_python)
 		return 0;
 	w = bpf_map_lookup_elem(&python_walks, &slot);
@@ -349,7 +356,8 @@ __noinline int python_collect(struct python_state *py, struct unwind_state *u,
 	/* What was not closed is of a loop whose place is not known. */
 	closed = py->segments ? py->ends[(py->segments - 1) & (PYTHON_SEGMENTS_MAX - 1)] : 0;
 	if (py->count > closed)
-		python_segment_end(py, outer, 0);
+		python_segment_end(py, outer, 0, py->frame);
+	python_seek(py);
 	return 0;
 }
 
@@ -358,13 +366,18 @@ __noinline int python_collect(struct python_state *py, struct unwind_state *u,
 static __always_inline bool python_is_eval(const struct python_state *py, __u64 frame, __u64 sp,
 					   __u64 caller_sp)
 {
-	__u64 anchor = py->anchors[py->segment_next & (PYTHON_SEGMENTS_MAX - 1)];
-
-	if (py->segment_next >= py->segments)
-		return false;
-	if (anchor)
-		return anchor >= sp && anchor < caller_sp;
+	if (py->anchor)
+		return py->anchor >= sp && py->anchor < caller_sp;
 	return frame >= py->eval_start && frame < py->eval_end;
+}
+
+/* The segment's loop was found, and with it the CFrame there: it names the next. */
+static __always_inline void python_passed(struct python_state *py, struct unwind_state *u)
+{
+	if (py->cframe_previous != PYTHON_NONE && py->cframe &&
+	    !stack_word(u, py->cframe + py->cframe_previous, &py->cframe))
+		py->cframe = 0;
+	python_seek(py);
 }
 
 /* Puts the next segment, or all that is left, into the stack. */

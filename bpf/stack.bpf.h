@@ -31,6 +31,7 @@ __noinline int run_passed(struct task_state *task, struct outer_stack *outer)
 		return 0;
 	py = &task->python;
 	python_emit(task, 0);
+	python_passed(py, &task->unwind);
 	if (!outer)
 		return 0;
 	if (task->stack.frame_count)
@@ -118,7 +119,7 @@ __noinline int stack_walk(struct task_state *task, struct outer_stack *outer)
 	if (outer)
 		outer_begin(outer, u);
 	python_collect(py, u, outer);
-	if (outer && (!py->segments || py->segments > OUTER_RUNS_MAX || py->cut || outer->loose)) {
+	if (outer && (!py->segments || py->segments > OUTER_RUNS_MAX || py->cut)) {
 		outer->known = 0;
 		outer = NULL;
 	}
