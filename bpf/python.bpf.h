@@ -218,6 +218,7 @@ static __always_inline bool python_segment_end(struct python_state *py, struct o
 		py->cut = 1;
 		return false;
 	}
+	barrier_var(n); /* or clang drops the masks, which Linux 6.1 wants */
 	py->anchors[n & (PYTHON_SEGMENTS_MAX - 1)] = anchor;
 	py->ends[n & (PYTHON_SEGMENTS_MAX - 1)] = py->count;
 	py->segments = n + 1;

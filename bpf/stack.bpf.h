@@ -259,13 +259,15 @@ static __always_inline void stack_again(void *ctx, struct task_state *task,
 					struct outer_stack *outer, bool at_entry)
 {
 	__u64 hash = task->stack.hash;
+	__u32 result = task->stack.result;
 
 	if (outer)
 		outer->forget = 1;
 	stack_capture(ctx, task, outer, at_entry);
 	if (outer)
 		outer->forget = 0;
-	if (check_outer)
+	/* A walk may fail for a reason that passes: the kernel's lock is busy. */
+	if (check_outer && task->stack.result == result)
 		count(task->stack.hash == hash ? COUNT_OUTER_SAME : COUNT_OUTER_DIFFERS);
 }
 

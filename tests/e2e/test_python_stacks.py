@@ -10,6 +10,7 @@ import collections
 import pytest
 
 from leaktop import Leaktop, wait_until
+from python_target import Target
 from pythons import Script, find_pythons
 
 PYTHONS = find_pythons()
@@ -211,3 +212,18 @@ def test_greenlets(python):
     if python.version and not python.has_module("greenlet"):
         pytest.skip(f"{python.name} has no greenlet")
     Observed(python, "greenlets").assert_all_right(20)
+
+
+@pytest.mark.parametrize("python", PYTHONS, ids=[p.name for p in PYTHONS])
+def test_what_is_remembered_is_true(python):
+    """The outer part of a stack is taken from the one before; here each is walked again."""
+    with Target("load.py", python=python) as load:
+        load.send("go\n")
+        with Leaktop("-p", load.pid, "-j", "5", "1",
+                     env={"LEAKTOP_CHECK_STACKS": "1"}) as tool:
+            loss = tool.last_report()["loss"]
+        load.send("stop\n")
+        assert not (load.line(60) or "failed").startswith("failed"), load.describe()
+    assert loss["outer_stacks_same"] > 10_000
+    # bpf/outer.bpf.h says where a C function's frame may be taken for another's.
+    assert loss["outer_stacks_differing"] * 50_000 < loss["outer_stacks_same"]

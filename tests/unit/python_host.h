@@ -236,7 +236,8 @@ static inline uint64_t frame_address(uint32_t i, uint32_t count)
 			return HEAP + (HEAP_PAGES - 1 - i) * (uint64_t)PAGE - 8 * (1 + i % 14);
 		/* fall through */
 	default:
-		return HEAP + 8 + (uint64_t)(count - 1 - i) * (frame_bytes() + 16) + i % 3 * 8;
+		return HEAP + 8 + (uint64_t)(count - 1 - i) * (frame_bytes() + 16) +
+		       (count - 1 - i) % 3 * 8;
 	}
 }
 

@@ -63,19 +63,21 @@ static void the_same_again(void **state)
 	FOR_EACH_MINOR(minor)
 	{
 		new_thread(minor);
-		assert_false(take("a[B]c[DE]f."));
-		assert_true(take("a[B]c[DE]f."));
+		assert_false(take("a[B]c[D]f[E]g."));
+		assert_true(take("a[B]c[D]f[E]g."));
 		assert_true(host.task->stack.frame_count < 6);
-		assert_true(take("abc[B]c[DE]f.")); /* further in */
-		assert_true(take("a[G]h[DE]f."));
-		assert_true(take("a[B]cc[DE]f."));
-		assert_true(take("a[DE]f."));
-		assert_true(take("a[B]c[DE]f."));
+		assert_true(take("abc[B]c[D]f[E]g.")); /* further in */
+		assert_true(take("a[G]h[D]f[E]g."));
+		assert_true(take("a[B]cc[D]f[E]g."));
+		assert_true(take("a[D]f[E]g."));
+		assert_true(take("a[B]c[D]f[E]g."));
+		assert_false(take("a[E]g.")); /* one run is not enough */
+		assert_false(take("a[D]f[E]g."));
+		assert_true(take("a[B]c[D]f[E]g."));
 		if (minor >= 12) {
-			assert_false(take("[]abc[B]c[DE]f!."));
-			take("[][B]c[DE]f.");
-			assert_true(take("[]abc[B]c[DE]f."));
-			assert_true(take("[][][B]c[DE]f."));
+			assert_true(take("abc[][B]c[D]f[E]g."));
+			assert_true(take("[]abc[B]c[D]f[E]g."));
+			assert_true(take("[][][B]c[D]f[E]g."));
 		}
 	}
 }
@@ -84,7 +86,8 @@ static void the_same_again(void **state)
 static void what_has_changed(void **state)
 {
 	static const char *const outer[] = {
-		"[FE]g.", "[DF]g.", "[E]g.", "[CDE]g.", "[DE]gg.", "[DE]g[A]b.", "g.",
+		"[FE]g[H]i.",  "[DF]g[H]i.",	 "[E]g[H]i.", "[CDE]g[H]i.",
+		"[DE]gg[H]i.", "[DE]g[A]b[H]i.", "g[H]i.",    "[DE]g[J]i.",
 	};
 
 	(void)state;
@@ -95,10 +98,10 @@ static void what_has_changed(void **state)
 
 			new_thread(minor);
 			snprintf(picture, sizeof(picture), "a[B]c%s", outer[i]);
-			assert_false(take("a[B]c[DE]g."));
+			assert_false(take("a[B]c[DE]g[H]i."));
 			take(picture);
 			assert_true(take(picture));
-			take("a[B]c[DE]g.");
+			take("a[B]c[DE]g[H]i.");
 		}
 	}
 }
@@ -110,18 +113,17 @@ static void what_ends_all_that_is_known(void **state)
 	FOR_EACH_MINOR(minor)
 	{
 		new_thread(minor);
-		take("a[B]c[D]f.");
-		assert_true(take("a[B]c[D]f."));
-		(*python_epoch(HOST_SLOT, code_object('D')))++;
-		/* Only what lies outside of D itself is as it was. */
-		take("a[B]c[D]f.");
-		assert_true(take("a[B]c[D]f."));
-		(*python_epoch(HOST_SLOT, code_object('D')))--;
+		take("a[B]c[D]f[E]g.");
+		assert_true(take("a[B]c[D]f[E]g."));
+		(*python_epoch(HOST_SLOT, code_object('E')))++;
+		assert_false(take("a[B]c[D]f[E]g."));
+		assert_true(take("a[B]c[D]f[E]g."));
+		(*python_epoch(HOST_SLOT, code_object('E')))--;
 		host_next_generation();
-		assert_false(take("a[B]c[D]f."));
-		assert_true(take("a[B]c[D]f."));
+		assert_false(take("a[B]c[D]f[E]g."));
+		assert_true(take("a[B]c[D]f[E]g."));
 		host_outer->slot++;
-		assert_false(take("a[B]c[D]f."));
+		assert_false(take("a[B]c[D]f[E]g."));
 	}
 }
 
@@ -132,8 +134,8 @@ static void stacks_that_are_not_whole(void **state)
 	{
 		new_thread(minor);
 		for (int i = 0; i < 3; i++) {
-			assert_false(take("a[B]c[DE]f!g."));
-			assert_false(take("a[B]c!d[DE]f."));
+			assert_false(take("a[B]c[D]e[F]f!g."));
+			assert_false(take("a[B]c!d[D]e[F]f."));
 			assert_false(take("abc."));
 		}
 	}
@@ -241,18 +243,20 @@ static void any_program(void **state)
 	}
 }
 
-/* The limit of it: C functions that differ between two runs of the loop, where both runs,
- * the frame's size and the registers are the same. */
+/* The limit of it: C functions that differ where two runs of the loop further in, the
+ * frames' sizes and the registers are the same. */
 static void what_is_not_told_apart(void **state)
 {
 	uint64_t hash;
 
 	(void)state;
 	new_thread(12);
-	ph_draw_later("a[B]cde[F]g.");
+	ph_draw_later("a[B]cde[F]ghi[J]k.");
 	stack_capture(&ph.regs, host.task, host_outer, false);
 	hash = host.task->stack.hash;
-	ph_draw_later("a[B]cge[F]g.");
+	assert_false(take("a[B]cge[F]ghi[J]k.") && host.task->stack.hash == hash);
+	ph_draw_later("a[B]cge[F]gji[J]k.");
+	hash = host.task->stack.hash;
 	assert_true(stack_capture(&ph.regs, host.task, host_outer, false));
 	assert_true(host.task->stack.hash == hash);
 }
