@@ -108,7 +108,7 @@ enum counter {
 	/* with check_outer: stacks whose outer part was known and walked again (outer.bpf.h) */
 	COUNT_OUTER_SAME,
 	COUNT_OUTER_DIFFERS,
-	COUNT_UNWIND,	    /* stacks captured, by enum unwind_result */
+	COUNT_UNWIND, /* stacks captured, by enum unwind_result */
 	COUNTERS = COUNT_UNWIND + UNWIND_RESULTS_MAX
 };
 

@@ -58,7 +58,7 @@ struct snapshot_loss {
 	uint64_t
 		missed_frees; /* blocks whose address was given out again: they were freed unseen */
 	uint64_t outer_same, outer_differs; /* checks of remembered stacks (bpf/outer.bpf.h) */
-	uint64_t python_codes; /* times that a Python function could not be named */
+	uint64_t python_codes;		    /* times that a Python function could not be named */
 	struct snapshot_unwind_error unwind_errors[16];
 	size_t unwind_error_count;
 	struct snapshot_cut *cuts; /* the most frequent ones first, some at most */
