@@ -17,6 +17,7 @@
 #include "maps.bpf.h"
 #include "live.bpf.h"
 #include "process.bpf.h"
+#include "sampling.bpf.h"
 #include "stack.bpf.h"
 
 #define MAP_ANONYMOUS 0x20
@@ -139,6 +140,7 @@ static __always_inline struct call *call_begin(struct pt_regs *ctx, struct task_
 	c->slot_sp = slot_sp;
 	c->spec = cookie;
 	c->has_old = 0;
+	c->sampled = 0;
 	task->depth = depth + 1;
 	return c;
 }
@@ -169,9 +171,9 @@ static __always_inline bool call_may_throw(__u64 size_bytes)
 	       BPF_CORE_READ(task, signal, rlim[RLIMIT_DATA].rlim_cur) != RLIM_INFINITY;
 }
 
-/* Fills in a call of an allocation; false if it is outside of -z and -Z. */
+/* Fills in a call of an allocation; false if it is outside of -z and -Z, or not sampled. */
 static __always_inline bool begin_alloc(struct pt_regs *ctx, const struct probe_spec *spec,
-					struct call *c)
+					struct call *c, struct task_state *task)
 {
 	struct arguments a;
 
@@ -180,7 +182,10 @@ static __always_inline bool begin_alloc(struct pt_regs *ctx, const struct probe_
 	c->pointer = argument(&a, spec->ptr_arg);
 	if (spec->throws && call_may_throw(c->size_bytes))
 		return false;
-	return c->size_bytes >= size_min_bytes && c->size_bytes <= size_max_bytes;
+	if (c->size_bytes < size_min_bytes || c->size_bytes > size_max_bytes)
+		return false;
+	c->sampled = sample(task, c);
+	return c->sampled;
 }
 
 /*
@@ -190,7 +195,7 @@ static __always_inline bool begin_alloc(struct pt_regs *ctx, const struct probe_
 static __always_inline bool begin_realloc(struct pt_regs *ctx, const struct probe_spec *spec,
 					  struct call *c, struct task_state *task)
 {
-	bool wanted = begin_alloc(ctx, spec, c);
+	bool wanted = begin_alloc(ctx, spec, c, task);
 
 	if (c->pointer)
 		c->has_old = live_take(task->slot, c->pointer, &c->old);
@@ -241,6 +246,7 @@ static __always_inline int enter(struct pt_regs *ctx)
 	if (!task)
 		return NO_RETURN;
 	count(COUNT_HITS);
+	cost_hit(task, cookie);
 	probe_spec_unpack(cookie, &spec);
 	c = call_begin(ctx, task, cookie);
 	if (!c)
@@ -248,7 +254,7 @@ static __always_inline int enter(struct pt_regs *ctx)
 	switch (spec.op) {
 	case OP_ALLOC:
 	case OP_ALLOC_OUT:
-		wanted = begin_alloc(ctx, &spec, c);
+		wanted = begin_alloc(ctx, &spec, c, task);
 		break;
 	case OP_REALLOC:
 		wanted = begin_realloc(ctx, &spec, c, task);
@@ -256,9 +262,12 @@ static __always_inline int enter(struct pt_regs *ctx)
 	default:
 		wanted = begin_mapping(ctx, &spec, c);
 	}
-	if (!wanted)
+	if (!wanted) {
 		call_drop(task);
-	return wanted ? 0 : NO_RETURN;
+		return NO_RETURN;
+	}
+	cost_return(task, cookie);
+	return 0;
 }
 
 /* Finds the call that just returned and takes it, and all above it, off the list. */
@@ -280,7 +289,7 @@ static __always_inline void finish_alloc(struct pt_regs *ctx, struct task_state 
 {
 	struct live_block block = {};
 
-	if (c->size_bytes < size_min_bytes || c->size_bytes > size_max_bytes)
+	if (!c->sampled)
 		return;
 	if (address & ~LIVE_ADDR_MASK) {
 		count(COUNT_ALLOC_LOST);
@@ -291,9 +300,12 @@ static __always_inline void finish_alloc(struct pt_regs *ctx, struct task_state 
 	if (domain == DOMAIN_PYMALLOC)
 		task->fresh_block = address;
 	block.domain = domain;
+	block.rate = c->rate;
+	block.duty = c->duty;
 	block.stack_id = stack_id_of(ctx, task, tgid, domain, false);
 	stack_count_alloc(&block);
 	live_put(task->slot, address, &block);
+	cost_record(task, block.birth_ns);
 }
 
 /* realloc failed, and left the old block alone, if it returned NULL for a size. */
@@ -433,9 +445,8 @@ int call_return(struct pt_regs *ctx)
 
 /* A free must not fail for want of a thread's state, which it does not need: a
  * thread that never allocated has none, and it is not always to be had. */
-static __always_inline __u32 slot_of_free(__u32 tgid)
+static __always_inline __u32 slot_of_free(const struct task_state *task, __u32 tgid)
 {
-	struct task_state *task = bpf_task_storage_get(&tasks, bpf_get_current_task_btf(), 0, 0);
 	struct proc_info *info;
 
 	if (task && task->slot)
@@ -444,11 +455,20 @@ static __always_inline __u32 slot_of_free(__u32 tgid)
 	return info ? info->slot : 0;
 }
 
+static __always_inline void free_cost(struct task_state *task, __u32 slot, __u64 cookie)
+{
+	if (task && task->slot)
+		cost_hit(task, cookie);
+	else
+		costs_add(slot, 1, hit_ns[cookie >> 25 & (SPEC_INSNS - 1)], 0);
+}
+
 /* free and its kin: the block leaves the live set before its address can be reused. */
 SEC("uprobe")
 int free_entry(struct pt_regs *ctx)
 {
 	__u64 cookie = bpf_get_attach_cookie(ctx);
+	struct task_state *task;
 	struct live_block block;
 	struct probe_spec spec;
 	struct arguments a;
@@ -457,10 +477,12 @@ int free_entry(struct pt_regs *ctx)
 
 	USE_THREAD_STACK(ctx, no_probe);
 	tgid = bpf_get_current_pid_tgid() >> 32;
-	slot = slot_of_free(tgid);
+	task = bpf_task_storage_get(&tasks, bpf_get_current_task_btf(), 0, 0);
+	slot = slot_of_free(task, tgid);
 	if (!slot)
 		return 0;
 	count(COUNT_HITS);
+	free_cost(task, slot, cookie);
 	probe_spec_unpack(cookie, &spec);
 	arguments_read(ctx, &a);
 	address = argument(&a, spec.ptr_arg);
@@ -503,12 +525,13 @@ int object_entry(struct pt_regs *ctx)
 	__u32 tgid;
 
 	USE_THREAD_STACK(ctx, no_probe);
-	if (PT_REGS_PARM2(ctx) != REF_TRACER_CREATE)
-		return 0;
 	task = target_task(&tgid);
 	if (!task)
 		return 0;
 	count(COUNT_HITS);
+	cost_hit(task, bpf_get_attach_cookie(ctx));
+	if (PT_REGS_PARM2(ctx) != REF_TRACER_CREATE)
+		return 0;
 	object = PT_REGS_PARM1(ctx);
 	if (object - task->fresh_block < PYTHON_HEADS * PYTHON_HEAD_BYTES) {
 		task->fresh_block = 0;
@@ -522,6 +545,7 @@ int object_entry(struct pt_regs *ctx)
 	block.domain = DOMAIN_PYMALLOC;
 	stack_count_alloc(&block);
 	live_put(task->slot, address, &block);
+	cost_record(task, block.birth_ns);
 	return 0;
 }
 

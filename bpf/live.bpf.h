@@ -4,30 +4,39 @@
 #define LEAKTOP_LIVE_BPF_H
 
 #include "maps.bpf.h"
+#include "sampling.bpf.h"
 
 /* An atomic exchange is the store that publishes: everything before it is seen first. */
 #define PUBLISH(p, v) ((void)__sync_lock_test_and_set((p), (v)))
 
+/* Adds what @b stands for to the counters of its stack: of what came, or @freed. */
+__noinline int stack_count(const struct live_block *b, int freed)
+{
+	struct sampling_share share;
+	struct stack_counters *c;
+	__u32 id;
+
+	if (!b)
+		return 0;
+	id = b->stack_id;
+	share = sampling_share(sampling_tables(), b->size_bytes, b->rate, b->duty);
+	c = bpf_map_lookup_elem(&stack_counts, &id);
+	if (!c)
+		return 0;
+	__sync_fetch_and_add(freed ? &c->freed_bytes : &c->allocated_bytes, share.bytes);
+	__sync_fetch_and_add(freed ? &c->freed_blocks_256 : &c->allocated_blocks_256,
+			     share.blocks_256);
+	return 0;
+}
+
 static __always_inline void stack_count_alloc(const struct live_block *b)
 {
-	__u32 id = b->stack_id;
-	struct stack_counters *c = bpf_map_lookup_elem(&stack_counts, &id);
-
-	if (!c)
-		return;
-	__sync_fetch_and_add(&c->allocated_bytes, b->size_bytes);
-	__sync_fetch_and_add(&c->allocated_blocks, 1);
+	stack_count(b, 0);
 }
 
 static __always_inline void stack_count_free(const struct live_block *b)
 {
-	__u32 id = b->stack_id;
-	struct stack_counters *c = bpf_map_lookup_elem(&stack_counts, &id);
-
-	if (!c)
-		return;
-	__sync_fetch_and_add(&c->freed_bytes, b->size_bytes);
-	__sync_fetch_and_add(&c->freed_blocks, 1);
+	stack_count(b, 1);
 }
 
 /* Takes @key out of @bucket; 1 and the block, or 0 if it is not there. */

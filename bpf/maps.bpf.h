@@ -12,6 +12,7 @@
 #include "live_table.h"
 #include "probe_spec.h"
 #include "python_walk.h"
+#include "sampling.h"
 
 /* Fixed before loading. */
 const volatile __u32 self_tgid;		     /* leaktop itself is never a target */
@@ -24,6 +25,13 @@ const volatile bool watch_execs; /* open targets: report every exec */
 const volatile bool follow_forks = true;
 const volatile bool check_outer;      /* see outer.bpf.h */
 const volatile bool overcommit_never; /* vm.overcommit_memory is 2: small requests can fail */
+
+const volatile struct sampling_tables sampling_tables_data;
+
+/* Nanoseconds that a probe's hit takes on this machine, by class of the instruction, and
+ * that its return trap takes in addition; the loader measures them. */
+__u32 hit_ns[SPEC_INSNS];
+__u32 return_ns[SPEC_INSNS];
 
 /* Bumped by the loader when it takes stack ids back: empties the caches below. */
 __u32 stack_generation = 1;
@@ -125,6 +133,23 @@ struct {
 	__type(value, struct stack_counters);
 } stack_counts SEC(".maps");
 
+/* Both by slot. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, LIVE_PROC_MAX + 1);
+	__type(key, __u32);
+	__type(value, struct process_sampling);
+} process_samplings SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, LIVE_PROC_MAX + 1);
+	__type(key, __u32);
+	__type(value, struct process_costs);
+} costs SEC(".maps");
+
 struct stack_key {
 	__u64 hash;
 	__u32 slot;
@@ -186,7 +211,9 @@ struct call {
 	__u64 begin_ns;
 	struct live_block old; /* realloc: the block taken out at entry */
 	__u32 has_old;
-	__u32 pad;
+	__u16 rate; /* at which it was sampled */
+	__u8 duty;
+	__u8 sampled;
 };
 
 struct unwind_cached {
@@ -256,6 +283,14 @@ struct task_state {
 	__u32 slot; /* of its process, 0: not looked up yet */
 	__u32 depth;
 	__u64 fresh_block; /* pymalloc gave it out last; 0: it has become an object */
+	/* sampling.bpf.h */
+	__u64 gap_bytes; /* to the next sample */
+	__u32 gap_rate;	 /* of which it is a gap */
+	__u32 hits;	 /* that are not in `costs` yet, and what they took */
+	__u32 probe_ns;
+	__u32 record_ns;
+	__u64 wrapper_slot_sp; /* a call that was not sampled and may call another; 0: none */
+	__u64 wrapper_bytes;
 	struct call calls[CALLS_MAX];
 	struct {
 		__u64 hash;

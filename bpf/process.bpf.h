@@ -113,6 +113,22 @@ static __always_inline void python_inherit(__u32 parent_tgid, __u32 slot)
 		w->serial = __sync_fetch_and_add(&next_python_serial, 1);
 }
 
+/* And its allocations are sampled in the same way. */
+static __always_inline void sampling_inherit(__u32 parent_tgid, __u32 slot)
+{
+	struct proc_info *parent = bpf_map_lookup_elem(&procs, &parent_tgid);
+	struct process_sampling *from, *to;
+	__u32 parent_slot;
+
+	if (!parent)
+		return;
+	parent_slot = parent->slot;
+	from = bpf_map_lookup_elem(&process_samplings, &parent_slot);
+	to = bpf_map_lookup_elem(&process_samplings, &slot);
+	if (from && to)
+		*to = *from;
+}
+
 /* include/trace/events/sched.h: (struct task_struct *parent, struct task_struct *child) */
 SEC("raw_tp/sched_process_fork")
 int on_fork(struct bpf_raw_tracepoint_args *ctx)
@@ -131,6 +147,7 @@ int on_fork(struct bpf_raw_tracepoint_args *ctx)
 	if (slot) {
 		space_inherit(parent_tgid, slot);
 		python_inherit(parent_tgid, slot);
+		sampling_inherit(parent_tgid, slot);
 	}
 	if (slot)
 		process_event(EVENT_FORK, slot, tgid, parent_tgid);
@@ -157,6 +174,7 @@ int on_exec(struct bpf_raw_tracepoint_args *ctx __attribute__((unused)))
 		if (task) {
 			task->slot = slot;
 			task->depth = 0;
+			task->hits = task->probe_ns = task->record_ns = 0;
 			__builtin_memset(task->cache, 0, sizeof(task->cache));
 		}
 	} else if (!watch_execs) {

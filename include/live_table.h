@@ -38,7 +38,9 @@ struct live_block {
 	__u64 size_bytes;
 	__u64 birth_ns; /* CLOCK_MONOTONIC */
 	__u32 stack_id;
-	__u32 domain; /* enum probe_domain */
+	__u8 domain; /* enum probe_domain */
+	__u8 duty;   /* as rate: what the block stands for (sampling.h) */
+	__u16 rate;
 };
 
 struct live_bucket {
@@ -87,13 +89,13 @@ static inline __u32 live_bucket_second(__u64 hash, __u32 buckets)
 	return (hash & 0xffffffff) * buckets >> 32;
 }
 
-/* What one (process, stack) has allocated and freed since it was first seen;
- * shared memory too, one entry a stack id. */
+/* What one (process, stack) has allocated and freed since it was first seen, estimated
+ * if it was sampled; shared memory too, one entry a stack id. */
 struct stack_counters {
 	__u64 allocated_bytes;
-	__u64 allocated_blocks;
+	__u64 allocated_blocks_256; /* times 256 (sampling.h) */
 	__u64 freed_bytes;
-	__u64 freed_blocks;
+	__u64 freed_blocks_256;
 };
 
 #endif

@@ -56,14 +56,19 @@ struct probe_spec {
 	spec_u32 ptr_arg;   /* 0-5: old block, freed block or out-parameter */
 	spec_u32 throws;    /* 1: an exception may leave it (see call_may_throw()) */
 	spec_u32 sp_words;  /* 8-byte words pushed between function entry and the probe */
+	spec_u32 wraps;	    /* 1: it may get its memory from another function that is probed */
+	spec_u32 insn;	    /* class of the probed instruction, which says what a hit costs */
 };
+
+#define SPEC_INSNS 8
 
 static inline spec_u64 probe_spec_pack(const struct probe_spec *s)
 {
 	return (spec_u64)(s->op & 15) | (spec_u64)(s->domain & 15) << 4 |
 	       (spec_u64)(s->size_arg & 7) << 8 | (spec_u64)(s->count_arg & 7) << 11 |
 	       (spec_u64)(s->ptr_arg & 7) << 14 | (spec_u64)(s->sp_words & 63) << 17 |
-	       (spec_u64)(s->throws & 1) << 23;
+	       (spec_u64)(s->throws & 1) << 23 | (spec_u64)(s->wraps & 1) << 24 |
+	       (spec_u64)(s->insn & (SPEC_INSNS - 1)) << 25;
 }
 
 static inline void probe_spec_unpack(spec_u64 cookie, struct probe_spec *s)
@@ -75,6 +80,8 @@ static inline void probe_spec_unpack(spec_u64 cookie, struct probe_spec *s)
 	s->ptr_arg = cookie >> 14 & 7;
 	s->sp_words = cookie >> 17 & 63;
 	s->throws = cookie >> 23 & 1;
+	s->wraps = cookie >> 24 & 1;
+	s->insn = cookie >> 25 & (SPEC_INSNS - 1);
 }
 
 #endif

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/sampling_tables.h"
 #include "report/report.h"
 #include "target/selector.h"
 
@@ -343,6 +344,35 @@ static int set_python(struct options *o, const char *arg)
 	return bad("--python is auto, stacks or off, not", arg);
 }
 
+#define SAMPLE_BYTES_MIN 16
+
+static int set_sample(struct options *o, const char *arg)
+{
+	uint64_t interval_bytes;
+
+	o->sample = SAMPLE_AUTO;
+	if (!strcmp(arg, "auto"))
+		return 0;
+	o->sample = SAMPLE_EXACT;
+	if (!strcmp(arg, "exact"))
+		return 0;
+	o->sample = SAMPLE_FIXED;
+	if (parse_size(arg, &interval_bytes) || interval_bytes < SAMPLE_BYTES_MIN)
+		return bad("--sample wants auto, exact or an interval of at least 16 bytes", arg);
+	o->sample_rate = sampling_rate_of((double)interval_bytes);
+	return 0;
+}
+
+static int set_max_overhead(struct options *o, const char *arg)
+{
+	double pct;
+
+	if (parse_seconds(arg, &pct) || pct < 0.1 || pct > 1000)
+		return bad("--max-overhead wants a percentage of at least 0.1", arg);
+	o->max_overhead_pct = pct;
+	return 0;
+}
+
 static int set_no_redirect(struct options *o, const char *arg)
 {
 	(void)arg;
@@ -393,10 +423,14 @@ static const struct option_row rows[] = {
 	 "and for functions PREFIXmalloc, PREFIXfree..."},
 	{0, "python", "MODE", set_python,
 	 "CPython: auto (lines and objects), stacks (lines only) or off"},
+	{0, "max-overhead", "PCT", set_max_overhead,
+	 "of a target's CPU time that tracing may take (default 2)"},
 	{0, "no-redirect", NULL, set_no_redirect, "write nothing into targets: fewer objects"},
 	{0, "no-stacks", NULL, set_no_stacks, "count by process only; costs less"},
 	{0, NULL, NULL, NULL, "Report:"},
 	{'T', "top", "N", set_top, "rows to show (default 10)"},
+	{0, "sample", "auto|exact|BYTES", set_sample,
+	 "record every allocation, or one in so many bytes (default auto: as the budget allows)"},
 	{0, "sort", "live|growth", set_sort, "what the top is (default live)"},
 	{0, "by", "KIND", set_by,
 	 "stack, function, line, type, process or container (default stack)"},
@@ -572,6 +606,7 @@ int options_parse(int argc, char **argv, struct options *out)
 	*out = (struct options){
 		.selector = selector_new(),
 		.top = 10,
+		.max_overhead_pct = 2,
 		.size_max_bytes = UINT64_MAX,
 		.format = "text",
 		.color = -1,

@@ -19,6 +19,12 @@ enum command_kind {
 	COMMAND_CENSUS,
 };
 
+enum sample_mode {
+	SAMPLE_AUTO = 0, /* as the budget allows */
+	SAMPLE_EXACT,
+	SAMPLE_FIXED,
+};
+
 #define OBJECTS_MAX_OPTION 16
 
 struct options {
@@ -49,7 +55,10 @@ struct options {
 	enum probe_method method;
 	enum python_mode python;
 	bool no_redirect;
-	double every_s; /* census: between two counts, 0: one count */
+	double max_overhead_pct;
+	enum sample_mode sample;
+	uint32_t sample_rate; /* SAMPLE_FIXED: sampling.h */
+	double every_s;	      /* census: between two counts, 0: one count */
 	pid_t census_pid;
 	bool freeze;
 	bool help, version;

@@ -18,6 +18,8 @@
 #include "base/log.h"
 #include "bpf/kernel.h"
 #include "options.h"
+#include "overhead/governor.h"
+#include "overhead/overhead.h"
 #include "probe/prober.h"
 #include "pythons.h"
 #include "report/report.h"
@@ -45,6 +47,7 @@ struct session {
 	struct ledger *ledger;
 	struct unwinder *unwinder;
 	struct snapshot_builder *builder;
+	struct overhead *overhead;
 	struct pythons *pythons;
 	struct targets *targets;
 	struct reporter *reporter;
@@ -96,6 +99,7 @@ static struct snapshot *take_snapshot(struct session *s, const struct block_list
 	const struct tracees *tracees = targets_list(s->targets);
 	size_t n = tracees_count(tracees);
 	struct snapshot_subject *subjects = calloc(n + 1, sizeof(*subjects));
+	struct overhead_figures overhead;
 	struct snapshot *snapshot;
 
 	if (!subjects)
@@ -109,8 +113,10 @@ static struct snapshot *take_snapshot(struct session *s, const struct block_list
 		subjects[i].python = python_coverage(t->python);
 		subjects[i].interpreter = python_interpreter(t->python);
 		subjects[i].exited = t->exited;
+		subjects[i].overhead = overhead_of(s->overhead, t);
 	}
-	snapshot = snapshot_build(s->builder, &request, subjects, n, blocks);
+	overhead = overhead_of_all(s->overhead, tracees);
+	snapshot = snapshot_build(s->builder, &request, &overhead, subjects, n, blocks);
 	free(subjects);
 	return snapshot;
 }
@@ -239,6 +245,11 @@ static int open_kernel(struct session *s)
 		.all = selector_is_all(o->selector),
 		.watch_execs = selector_is_open(o->selector),
 		.follow_forks = !o->no_follow,
+		.sampling_rate = o->sample == SAMPLE_FIXED ? o->sample_rate : 0,
+	};
+	struct overhead_options overhead = {
+		.budget_pct = o->max_overhead_pct,
+		.fixed = o->sample != SAMPLE_AUTO,
 	};
 	struct prober_options p = {.extra_prefix = o->symbol_prefix};
 	int err;
@@ -251,9 +262,12 @@ static int open_kernel(struct session *s)
 			  probe_method_name(method));
 		return -ENOTSUP;
 	}
-	k.method = p.method = method;
+	k.method = p.method = overhead.method = method;
 	if (kernel_open(&k, &s->kernel))
 		return -EPERM;
+	s->overhead = overhead_new(&overhead, s->kernel);
+	if (!s->overhead)
+		return -ENOMEM;
 	s->prober = prober_new(s->kernel, s->objects, &p);
 	err = unwinder_new(s->kernel, o->unwind_bytes, &s->unwinder);
 	if (err)
@@ -370,6 +384,7 @@ void session_close(struct session *s)
 	snapshot_builder_free(s->builder);
 	ledger_free(s->ledger);
 	unwinder_free(s->unwinder);
+	overhead_free(s->overhead);
 	prober_free(s->prober);
 	kernel_close(s->kernel);
 	object_table_free(s->objects);
@@ -412,11 +427,14 @@ static void wait_until(struct session *s, double deadline_s)
 		left_s = 0.05;
 	if (targets_await_pythons(s->targets) && left_s > PYTHON_WAIT_S)
 		left_s = PYTHON_WAIT_S;
+	if (left_s > GOVERNOR_STEP_S)
+		left_s = GOVERNOR_STEP_S;
 	epoll_wait(s->epoll_fd, events, 2, left_s > 0 ? (int)(left_s * 1000) + 1 : 0);
 	check_signals(s);
 	do {
 		kernel_drain(s->kernel, on_event, s);
 	} while (targets_probe_next(s->targets));
+	overhead_tick(s->overhead, targets_list(s->targets));
 	if (ledger_is_short(s->ledger) && now_s() >= s->swept_s + SWEEP_S)
 		sweep(s);
 }

@@ -10,7 +10,9 @@ struct listed_block {
 	uint64_t address;
 	uint64_t size_bytes;
 	uint32_t stack_id;
-	uint32_t slot;
+	uint16_t slot;
+	uint16_t rate; /* and duty: what it stands for (sampling.h) */
+	uint8_t duty;
 };
 
 #define BLOCK_LIST_MAX (4u << 20) /* blocks; 96 MiB */

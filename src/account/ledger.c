@@ -16,6 +16,7 @@
 #include "unwind/unwinder.h"
 
 /* When more numbers than this are in use, stacks that rest are forgotten. */
+#define ALLOCATOR_FRAMES 12 /* in which an allocator comes to map memory */
 #define STACK_IDS_HIGH (STACK_IDS / 4 * 3)
 
 #define REFRESH_NS 1000000000u
@@ -318,14 +319,34 @@ static void stack_arrived(struct ledger *l, const struct event_stack *e, size_t 
 		l->stack_limit = s->id + 1;
 }
 
-/* An allocator's own library maps arenas outside of its functions too (background
- * threads, constructors): that memory is what it hands out, not the program's. */
-static bool made_by_allocator(const struct ledger *l, uint32_t stack_id)
-{
-	const struct ledger_stack *s = ledger_stack(l, stack_id);
+/* What pymalloc maps at a time: Objects/obmalloc.c, to 3.9 and from 3.10 on. */
+#define ARENA_BYTES_OLD (256u << 10)
+#define ARENA_BYTES (1u << 20)
 
-	return s && s->frame_count && s->frames[0].object &&
-	       object_is_allocator(s->frames[0].object);
+/*
+ * An allocator's own mapping is what it hands out, not the program's. While a call of it is
+ * being recorded, the kernel side knows; this is about the others: its library's background
+ * threads and constructors, and calls that were not sampled.
+ */
+static bool made_by_allocator(const struct ledger *l, const struct event_mapping *e)
+{
+	const struct ledger_stack *s = ledger_stack(l, e->stack_id);
+	const struct object *innermost = s && s->frame_count ? s->frames[0].object : NULL;
+
+	if (!innermost)
+		return false;
+	if (object_is_allocator(innermost))
+		return true;
+	if (object_is_interpreter(innermost) &&
+	    (e->new_length == ARENA_BYTES || e->new_length == ARENA_BYTES_OLD))
+		return true;
+	for (size_t i = 0; i < s->frame_count && i < ALLOCATOR_FRAMES; i++) {
+		const struct frame_ref *f = &s->frames[i];
+
+		if (f->object && object_allocates_at(f->object, f->vaddr - 1))
+			return true;
+	}
+	return false;
 }
 
 static void mapping_arrived(struct ledger *l, const struct event_mapping *e)
@@ -340,7 +361,7 @@ static void mapping_arrived(struct ledger *l, const struct event_mapping *e)
 		return;
 	}
 	mappings_remove(p->mappings, e->old_address, e->old_length, e->begin_ns);
-	if (!made_by_allocator(l, e->stack_id))
+	if (!made_by_allocator(l, e))
 		mappings_add(p->mappings, e->new_address, e->new_length, e->head.time_ns,
 			     e->stack_id);
 }
@@ -389,44 +410,47 @@ static void sums_reset(struct ledger *l)
 
 		if (!p)
 			continue;
-		p->live_bytes = p->live_blocks = p->mmap_bytes = p->mmap_blocks = 0;
-		p->python_bytes = p->python_blocks = 0;
-		p->unknown_bytes = p->unknown_blocks = 0;
+		p->mmap_bytes = p->mmap_blocks = 0;
+		p->live = p->python = p->unknown = (struct estimate){0};
 	}
 	for (uint32_t i = 0; i < l->stack_limit; i++) {
 		struct ledger_stack *s = l->stacks[i];
 
 		if (!s)
 			continue;
-		s->live_bytes = s->live_blocks = 0;
+		s->live = (struct estimate){0};
 		s->held = false;
 		s->oldest_birth_ns = UINT64_MAX;
 	}
 }
 
-static void stack_add(struct ledger *l, struct ledger_process *p, uint32_t stack_id,
-		      uint64_t size_bytes, uint64_t birth_ns)
+static void block_add(const struct ledger *l, struct estimate *e, const struct live_block *b)
 {
-	struct ledger_stack *s = stack_id < STACK_IDS ? l->stacks[stack_id] : NULL;
+	estimate_add(e, kernel_sampling_tables(l->kernel), b->size_bytes, b->rate, b->duty);
+}
+
+/* @b: its size, birth, stack, and how it was sampled. */
+static void stack_add(struct ledger *l, struct ledger_process *p, const struct live_block *b)
+{
+	struct ledger_stack *s = b->stack_id < STACK_IDS ? l->stacks[b->stack_id] : NULL;
 
 	if (s && s->slot == p->slot)
 		s->held = true;
-	if (birth_ns > l->young_after_ns)
+	if (b->birth_ns > l->young_after_ns)
 		return;
 	if (!s || s->slot != p->slot) {
-		p->unknown_bytes += size_bytes;
-		p->unknown_blocks++;
+		block_add(l, &p->unknown, b);
 		return;
 	}
-	s->live_bytes += size_bytes;
-	s->live_blocks++;
-	if (birth_ns < s->oldest_birth_ns)
-		s->oldest_birth_ns = birth_ns;
+	block_add(l, &s->live, b);
+	if (b->birth_ns < s->oldest_birth_ns)
+		s->oldest_birth_ns = b->birth_ns;
 }
 
 static void list_block(struct ledger *l, const struct ledger_process *p, const struct live_entry *e)
 {
-	struct listed_block b = {e->address, e->block.size_bytes, e->block.stack_id, e->slot};
+	struct listed_block b = {e->address,	    e->block.size_bytes, e->block.stack_id,
+				 (uint16_t)e->slot, e->block.rate,	 e->block.duty};
 
 	if (!l->list || !p->codes || e->block.birth_ns > l->young_after_ns)
 		return;
@@ -444,14 +468,8 @@ static bool block_swept(void *arg, const struct live_entry *e)
 		return true;
 	if (p->buried)
 		return false;
-	if (e->block.domain == DOMAIN_PYMALLOC) {
-		p->python_bytes += e->block.size_bytes;
-		p->python_blocks++;
-	} else {
-		p->live_bytes += e->block.size_bytes;
-		p->live_blocks++;
-	}
-	stack_add(l, p, e->block.stack_id, e->block.size_bytes, e->block.birth_ns);
+	block_add(l, e->block.domain == DOMAIN_PYMALLOC ? &p->python : &p->live, &e->block);
+	stack_add(l, p, &e->block);
 	list_block(l, p, e);
 	return true;
 }
@@ -503,7 +521,10 @@ static void mappings_sum(struct ledger *l, struct ledger_process *p, uint64_t no
 
 		p->mmap_bytes += r->end - r->start;
 		p->mmap_blocks++;
-		stack_add(l, p, r->stack_id, r->end - r->start, r->birth_ns);
+		stack_add(l, p,
+			  &(struct live_block){.size_bytes = r->end - r->start,
+					       .birth_ns = r->birth_ns,
+					       .stack_id = r->stack_id});
 	}
 }
 
@@ -552,7 +573,7 @@ static void histories_add(struct ledger *l, double time_s)
 
 		if (p)
 			history_add(&p->history, time_s,
-				    (double)(p->live_bytes + p->mmap_bytes + p->python_bytes));
+				    (double)(p->live.bytes + p->mmap_bytes + p->python.bytes));
 	}
 	for (uint32_t i = 0; i < l->stack_limit; i++) {
 		struct ledger_stack *s = l->stacks[i];
@@ -562,10 +583,10 @@ static void histories_add(struct ledger *l, double time_s)
 			continue;
 		c = kernel_stack_counters(l->kernel, i);
 		s->allocated_bytes = c.allocated_bytes;
-		s->allocated_blocks = c.allocated_blocks;
+		s->allocated_blocks = (c.allocated_blocks_256 + 128) / 256;
 		s->freed_bytes = c.freed_bytes;
-		s->freed_blocks = c.freed_blocks;
-		history_add(&s->history, time_s, (double)s->live_bytes);
+		s->freed_blocks = (c.freed_blocks_256 + 128) / 256;
+		history_add(&s->history, time_s, (double)s->live.bytes);
 	}
 }
 

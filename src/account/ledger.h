@@ -15,6 +15,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "account/estimate.h"
 #include "account/history.h"
 #include "events.h"
 #include "probe_spec.h"
@@ -38,10 +39,10 @@ struct ledger_stack {
 	bool python_cut; /* it has more Python frames */
 	size_t frame_count;
 	/* As of the last sweep: */
-	uint64_t live_bytes, live_blocks;
+	struct estimate live;
 	uint64_t oldest_birth_ns; /* UINT64_MAX: none */
 	uint64_t allocated_bytes, allocated_blocks, freed_bytes, freed_blocks;
-	struct history history; /* of live_bytes */
+	struct history history; /* of live bytes */
 	bool held;		/* some block is its, however young */
 	bool retiring;		/* its number is being taken back */
 	uint64_t idle_blocks;	/* allocated_blocks at the sweep before */
@@ -51,13 +52,13 @@ struct ledger_stack {
 struct ledger_process {
 	uint32_t slot;
 	pid_t pid;
-	bool buried;			  /* gone; what it holds is dropped by the next sweep */
-	uint64_t live_bytes, live_blocks; /* malloc, as of the last sweep */
+	bool buried;	      /* gone; what it holds is dropped by the next sweep */
+	struct estimate live; /* malloc, as of the last sweep */
 	uint64_t mmap_bytes, mmap_blocks;
-	uint64_t python_bytes, python_blocks;	/* pymalloc; not among live_bytes */
-	uint64_t unknown_bytes, unknown_blocks; /* of these, under no stack */
-	struct history history;			/* of live, mmap and python bytes */
-	struct addr_space *addr_space;		/* borrowed */
+	struct estimate python;	       /* pymalloc; not among live */
+	struct estimate unknown;       /* of these, under no stack */
+	struct history history;	       /* of live, mmap and python bytes */
+	struct addr_space *addr_space; /* borrowed */
 	struct mappings *mappings;
 	struct code_store *codes; /* NULL: it runs no Python */
 	bool python_by_malloc;	  /* its objects are malloc's blocks (PYTHONMALLOC=malloc) */

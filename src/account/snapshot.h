@@ -14,6 +14,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "account/estimate.h"
+#include "overhead/figures.h"
 #include "probe_spec.h"
 #include "python/coverage.h"
 #include "sym/frame.h"
@@ -66,10 +68,9 @@ struct snapshot_loss {
 };
 
 struct snapshot_overhead {
-	const char *mode; /* "exact" */
+	struct overhead_figures figures; /* of what the targets pay */
 	uint64_t probe_hits;
 	double probe_hits_per_s;
-	double measured_pct;   /* of one CPU; NAN: not measured */
 	double tracer_cpu_pct; /* leaktop's own CPU time, per cent of one CPU */
 	uint64_t tracer_rss_bytes;
 	struct unwinder_stats unwind;
@@ -78,6 +79,7 @@ struct snapshot_overhead {
 struct snapshot_process {
 	pid_t pid;
 	bool exited;
+	struct overhead_figures overhead;
 	const char *comm;
 	const char *exe;
 	const char *container_id;   /* NULL: in no container */
@@ -92,6 +94,7 @@ struct snapshot_process {
 	uint64_t mmap_live_blocks;
 	int64_t python_live_bytes; /* domain pymalloc, UNKNOWN_BYTES: runs no Python */
 	uint64_t python_live_blocks;
+	struct interval live_bytes_ci95, python_live_bytes_ci95;
 	int64_t allocator_free_bytes;
 	uint64_t file_and_shared_bytes;
 	int64_t untracked_bytes;   /* negative: allocated but never touched */
@@ -115,6 +118,7 @@ struct snapshot_typing {
 	bool debug_heads;	    /* the blocks listed lie behind them (coverage_python) */
 	struct typed_block *blocks; /* malloc'ed */
 	uint32_t *rows; /* malloc'ed: which of the snapshot's stacks, UINT32_MAX: none */
+	struct sampling_share *shares; /* malloc'ed: what each stands for; NULL: for itself */
 	size_t count;
 };
 
@@ -124,6 +128,7 @@ struct snapshot_stack {
 	size_t pid_count;
 	uint64_t live_bytes;
 	uint64_t live_blocks;
+	struct interval live_bytes_ci95, live_blocks_ci95;
 	double growth_bytes_per_s; /* NAN: too early */
 	uint64_t allocated_bytes;  /* since attachment */
 	uint64_t allocated_blocks;

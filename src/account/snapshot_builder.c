@@ -93,6 +93,7 @@ void snapshot_free(struct snapshot *s)
 	for (size_t i = 0; i < s->typing_count; i++) {
 		free(s->typings[i].blocks);
 		free(s->typings[i].rows);
+		free(s->typings[i].shares);
 	}
 	arena_free(s->arena);
 }
@@ -167,9 +168,7 @@ static void fill_overhead(struct snapshot_builder *b, struct snapshot *s, double
 
 	procfs_rss(getpid(), &rss);
 	unwinder_stats(b->unwinder, &s->overhead.unwind);
-	s->overhead.mode = "exact";
 	s->overhead.probe_hits = hits;
-	s->overhead.measured_pct = NAN;
 	s->overhead.tracer_rss_bytes = rss.rss_bytes;
 	if (elapsed_s > 0) {
 		s->overhead.probe_hits_per_s = (double)(hits - b->last_hits) / elapsed_s;
@@ -189,6 +188,7 @@ static void fill_process(struct snapshot_builder *b, struct arena *a,
 
 	out->pid = p->pid;
 	out->exited = subject->exited;
+	out->overhead = subject->overhead;
 	out->comm = arena_strdup(a, p->comm);
 	out->exe = arena_strdup(a, p->exe);
 	out->cgroup = arena_strdup(a, p->cgroup.path);
@@ -200,16 +200,18 @@ static void fill_process(struct snapshot_builder *b, struct arena *a,
 		out->container_runtime = p->container.runtime;
 	}
 	if (account) {
-		out->live_bytes = account->live_bytes;
-		out->live_blocks = account->live_blocks;
+		out->live_bytes = account->live.bytes;
+		out->live_blocks = estimate_blocks(&account->live);
+		out->live_bytes_ci95 = estimate_bytes_ci95(&account->live);
 		out->mmap_live_bytes = account->mmap_bytes;
 		out->mmap_live_blocks = account->mmap_blocks;
 		out->growth_bytes_per_s = history_slope(&account->history);
 	}
 	out->python_live_bytes = subject->python ? 0 : UNKNOWN_BYTES;
 	if (subject->python && account) {
-		out->python_live_bytes = (int64_t)account->python_bytes;
-		out->python_live_blocks = account->python_blocks;
+		out->python_live_bytes = (int64_t)account->python.bytes;
+		out->python_live_blocks = estimate_blocks(&account->python);
+		out->python_live_bytes_ci95 = estimate_bytes_ci95(&account->python);
 	}
 	if (!subject->exited)
 		procfs_rss(p->pid, &rss);
@@ -328,7 +330,8 @@ static bool wants_all_stacks(const struct snapshot_request *request)
 	return request->group_by == GROUP_FUNCTION || request->group_by == GROUP_LINE;
 }
 
-static int typing_init(struct snapshot *s, const struct snapshot_subject *subject, size_t count)
+static int typing_init(struct snapshot *s, const struct snapshot_subject *subject, size_t count,
+		       bool sampled)
 {
 	struct snapshot_typing *t = &s->typings[s->typing_count++];
 	struct interpreter *copy = arena_alloc(s->arena, 1, sizeof(*copy));
@@ -337,7 +340,8 @@ static int typing_init(struct snapshot *s, const struct snapshot_subject *subjec
 	t->debug_heads = subject->python && subject->python->debug_heads;
 	t->blocks = calloc(count + 1, sizeof(*t->blocks));
 	t->rows = calloc(count + 1, sizeof(*t->rows));
-	if (!copy || !t->blocks || !t->rows)
+	t->shares = sampled ? calloc(count + 1, sizeof(*t->shares)) : NULL;
+	if (!copy || !t->blocks || !t->rows || (sampled && !t->shares))
 		return -ENOMEM;
 	*copy = *subject->interpreter;
 	t->interpreter = copy;
@@ -362,8 +366,9 @@ static struct typed_block block_to_type(const struct snapshot_typing *t,
 }
 
 /* Deals the blocks out to their processes. */
-static void typings_deal(struct snapshot *s, const struct block_list *blocks,
-			 const uint32_t *typing_of_slot, const uint32_t *row_of_stack)
+static void typings_deal(struct snapshot *s, const struct sampling_tables *tables,
+			 const struct block_list *blocks, const uint32_t *typing_of_slot,
+			 const uint32_t *row_of_stack)
 {
 	for (size_t i = 0; i < blocks->count; i++) {
 		const struct listed_block *b = &blocks->items[i];
@@ -373,14 +378,19 @@ static void typings_deal(struct snapshot *s, const struct block_list *blocks,
 			continue;
 		t = &s->typings[typing_of_slot[b->slot] - 1];
 		t->blocks[t->count] = block_to_type(t, b);
+		if (t->shares)
+			t->shares[t->count] =
+				sampling_share(tables, b->size_bytes, b->rate, b->duty);
 		t->rows[t->count++] = row_of_stack[b->stack_id & (STACK_IDS - 1)];
 	}
 }
 
 /* What is to be looked at, by the process it belongs to. */
-static int fill_typings(struct snapshot *s, const struct snapshot_subject *subjects, size_t count,
+static int fill_typings(const struct snapshot_builder *b, struct snapshot *s,
+			const struct snapshot_subject *subjects, size_t count,
 			const struct block_list *blocks, const uint32_t *row_of_stack)
 {
+	bool sampled = false;
 	size_t slots = LIVE_PROC_MAX + 1;
 	uint32_t *counts = calloc(2 * slots, sizeof(*counts)), *typing_of_slot = counts + slots;
 	int err = counts ? 0 : -ENOMEM;
@@ -388,16 +398,19 @@ static int fill_typings(struct snapshot *s, const struct snapshot_subject *subje
 	s->typings = arena_alloc(s->arena, count + 1, sizeof(*s->typings));
 	if (!s->typings)
 		err = -ENOMEM;
-	for (size_t i = 0; !err && i < blocks->count; i++)
+	for (size_t i = 0; !err && i < blocks->count; i++) {
 		counts[blocks->items[i].slot]++;
+		sampled |= blocks->items[i].rate || blocks->items[i].duty;
+	}
 	for (size_t i = 0; !err && i < count; i++) {
 		if (!subjects[i].interpreter || !counts[subjects[i].slot])
 			continue;
-		err = typing_init(s, &subjects[i], counts[subjects[i].slot]);
+		err = typing_init(s, &subjects[i], counts[subjects[i].slot], sampled);
 		typing_of_slot[subjects[i].slot] = (uint32_t)s->typing_count;
 	}
 	if (!err)
-		typings_deal(s, blocks, typing_of_slot, row_of_stack);
+		typings_deal(s, kernel_sampling_tables(b->kernel), blocks, typing_of_slot,
+			     row_of_stack);
 	s->blocks_untyped = blocks->left_out;
 	free(counts);
 	return err;
@@ -417,12 +430,13 @@ static int fill_stacks(const struct snapshot_builder *b, struct snapshot *s,
 				      row_of_stack);
 	}
 	if (!err)
-		err = fill_typings(s, subjects, count, blocks, row_of_stack);
+		err = fill_typings(b, s, subjects, count, blocks, row_of_stack);
 	free(row_of_stack);
 	return err;
 }
 
 struct snapshot *snapshot_build(struct snapshot_builder *b, const struct snapshot_request *request,
+				const struct overhead_figures *overhead,
 				const struct snapshot_subject *subjects, size_t subject_count,
 				const struct block_list *blocks)
 {
@@ -441,6 +455,7 @@ struct snapshot *snapshot_build(struct snapshot_builder *b, const struct snapsho
 	kernel_counters(b->kernel, counters);
 	fill_loss(s, counters);
 	fill_unwinding(s, counters);
+	s->overhead.figures = *overhead;
 	fill_overhead(b, s, now_s, counters[COUNT_HITS]);
 	if (fill_processes(b, s, subjects, subject_count) ||
 	    fill_coverage(b, s, subjects, subject_count) || fill_cuts(b, s) ||

@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "account/snapshot.h"
+#include "overhead/figures.h"
 
 struct attachments;
 struct block_list;
@@ -25,6 +26,7 @@ struct snapshot_subject {
 	const struct interpreter *interpreter; /* NULL: objects are not to be looked at */
 	const struct coverage_python *python;  /* NULL: it runs no Python; pid is filled in here */
 	bool exited;
+	struct overhead_figures overhead;
 };
 
 /* All borrowed. @return_method: "session" or "uretprobe". */
@@ -35,6 +37,7 @@ void snapshot_builder_free(struct snapshot_builder *b);
 /* The ledger must have been swept, and @blocks listed by that. The names are still missing:
  * snapshot_names.h. Returns NULL when out of memory. */
 struct snapshot *snapshot_build(struct snapshot_builder *b, const struct snapshot_request *request,
+				const struct overhead_figures *overhead,
 				const struct snapshot_subject *subjects, size_t subject_count,
 				const struct block_list *blocks);
 

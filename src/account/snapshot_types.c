@@ -82,8 +82,8 @@ static void cache_tidy(struct type_cache *c)
 
 /* Sums of one process, found by (row, type). */
 struct tally {
-	uint64_t key; /* row << 32 | type, + 1; 0: empty */
-	uint64_t blocks, bytes;
+	uint64_t key;		    /* row << 32 | type, + 1; 0: empty */
+	uint64_t blocks_256, bytes; /* as in sampling.h */
 };
 
 struct tallies {
@@ -116,7 +116,7 @@ static int tallies_grow(struct tallies *t)
 	return 0;
 }
 
-static int tally_add(struct tallies *t, uint32_t row, uint32_t type, uint64_t bytes)
+static int tally_add(struct tallies *t, uint32_t row, uint32_t type, struct sampling_share share)
 {
 	uint64_t key = ((uint64_t)row << 32 | type) + 1;
 	struct tally *tally;
@@ -126,14 +126,14 @@ static int tally_add(struct tallies *t, uint32_t row, uint32_t type, uint64_t by
 	tally = tally_find(t, key);
 	t->count += !tally->key;
 	tally->key = key;
-	tally->blocks++;
-	tally->bytes += bytes;
+	tally->blocks_256 += share.blocks_256;
+	tally->bytes += share.bytes;
 	return 0;
 }
 
 static void type_add(struct snapshot_type *t, const struct tally *tally)
 {
-	t->blocks += tally->blocks;
+	t->blocks += (tally->blocks_256 + 128) / 256;
 	t->bytes += tally->bytes;
 }
 
@@ -217,8 +217,13 @@ static int tally_blocks(const struct snapshot_typing *t, struct tallies *out)
 {
 	int err = 0;
 
-	for (size_t i = 0; i < t->count && !err; i++)
-		err = tally_add(out, t->rows[i], t->blocks[i].type, t->blocks[i].size_bytes);
+	for (size_t i = 0; i < t->count && !err; i++) {
+		struct sampling_share share = {t->blocks[i].size_bytes, 256};
+
+		if (t->shares)
+			share = t->shares[i];
+		err = tally_add(out, t->rows[i], t->blocks[i].type, share);
+	}
 	return err;
 }
 

@@ -21,6 +21,7 @@
 struct row {
 	const struct ledger_stack *example; /* any of its stacks; NULL: not recorded */
 	struct snapshot_stack out;
+	struct estimate live;
 	uint64_t oldest_birth_ns;
 	size_t process_capacity;
 };
@@ -100,8 +101,7 @@ static int row_add_stack(struct rows *r, struct row *row, const struct ledger_st
 
 	row->out.growth_bytes_per_s = row->example ? row->out.growth_bytes_per_s + slope : slope;
 	row->example = s;
-	row->out.live_bytes += s->live_bytes;
-	row->out.live_blocks += s->live_blocks;
+	estimate_merge(&row->live, &s->live);
 	row->out.allocated_bytes += s->allocated_bytes;
 	row->out.allocated_blocks += s->allocated_blocks;
 	row->out.freed_bytes += s->freed_bytes;
@@ -121,7 +121,7 @@ static int collect(const struct ledger *l, struct rows *r)
 		const struct ledger_stack *s = ledger_stack(l, i);
 		const struct ledger_process *p = s ? ledger_process(l, s->slot) : NULL;
 
-		if (!p || !s->live_blocks)
+		if (!p || !s->live.recorded)
 			continue;
 		row = rows_get(r, s->merged_id);
 		err = row ? row_add_stack(r, row, s, p->pid) : -ENOMEM;
@@ -129,13 +129,12 @@ static int collect(const struct ledger *l, struct rows *r)
 	for (uint32_t i = 0; i < ledger_slot_limit(l) && !err; i++) {
 		const struct ledger_process *p = ledger_process(l, i);
 
-		if (!p || !p->unknown_blocks)
+		if (!p || !p->unknown.recorded)
 			continue;
 		row = rows_get(r, UNKNOWN_STACK_ID);
 		if (!row)
 			return -ENOMEM;
-		row->out.live_bytes += p->unknown_bytes;
-		row->out.live_blocks += p->unknown_blocks;
+		estimate_merge(&row->live, &p->unknown);
 		row->out.growth_bytes_per_s = NAN;
 		err = row_add_pid(r, row, p->pid);
 	}
@@ -146,8 +145,8 @@ static int by_live(const void *a, const void *b)
 {
 	const struct row *x = a, *y = b;
 
-	if (x->out.live_bytes != y->out.live_bytes)
-		return x->out.live_bytes < y->out.live_bytes ? 1 : -1;
+	if (x->live.bytes != y->live.bytes)
+		return x->live.bytes < y->live.bytes ? 1 : -1;
 	return (x->out.id > y->out.id) - (x->out.id < y->out.id);
 }
 
@@ -211,6 +210,10 @@ static int publish(const struct rows *r, const struct ledger *l, struct snapshot
 		struct snapshot_stack *out = &s->stacks[s->stack_count++];
 
 		*out = row->out;
+		out->live_bytes = row->live.bytes;
+		out->live_blocks = estimate_blocks(&row->live);
+		out->live_bytes_ci95 = estimate_bytes_ci95(&row->live);
+		out->live_blocks_ci95 = estimate_blocks_ci95(&row->live);
 		if (row->oldest_birth_ns != UINT64_MAX)
 			out->oldest_s = (now_ns - (double)row->oldest_birth_ns) / 1e9;
 		out->incomplete = why_cut(row->example);

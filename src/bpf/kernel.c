@@ -12,6 +12,7 @@
 #include <bpf/libbpf.h>
 
 #include "base/log.h"
+#include "base/sampling_tables.h"
 #include "guard.skel.h"
 #include "leaktop.skel.h"
 
@@ -23,6 +24,8 @@ struct proc_info {
 	uint32_t slot, link_changes;
 };
 
+#define SLOTS (LIVE_PROC_MAX + 1)
+
 struct kernel {
 	struct leaktop_bpf *skel;
 	struct guard_bpf *guard; /* NULL until it is needed */
@@ -31,8 +34,12 @@ struct kernel {
 	struct ring_buffer *ring;
 	struct live_bucket *buckets; /* shared with the BPF programs */
 	size_t bucket_count;
-	struct stack_counters *stacks; /* shared */
+	struct process_sampling *samplings; /* by slot; shared, as is what follows */
+	struct process_costs *costs;
+	struct stack_counters *stacks;
 	size_t stack_count;
+	struct sampling_tables tables;
+	uint16_t new_rate;
 	int cpu_count;
 	void (*on_event)(void *arg, const struct event *e, size_t size); /* while draining */
 	void *on_event_arg;
@@ -108,6 +115,8 @@ static int configure(struct kernel *k, const struct kernel_options *o)
 	skel->rodata->adopt_all = o->all;
 	skel->rodata->watch_execs = o->watch_execs;
 	skel->rodata->follow_forks = o->follow_forks;
+	sampling_tables_fill(&k->tables);
+	memcpy((void *)&skel->rodata->sampling_tables_data, &k->tables, sizeof(k->tables));
 	/* For tests: what is remembered of stacks is compared with what they are. */
 	skel->rodata->check_outer = getenv("LEAKTOP_CHECK_STACKS");
 	skel->rodata->overcommit_never = overcommit_is_never();
@@ -159,10 +168,18 @@ static int map_all(struct kernel *k)
 	if (err)
 		return err;
 	k->stack_count = bpf_map__max_entries(skel->maps.stack_counts);
+	err = map_shared(skel->maps.process_samplings, SLOTS * sizeof(*k->samplings),
+			 (void **)&k->samplings);
+	if (!err)
+		err = map_shared(skel->maps.costs, SLOTS * sizeof(*k->costs), (void **)&k->costs);
+	if (err)
+		return err;
 	err = map_shared(skel->maps.stack_counts, k->stack_count * sizeof(*k->stacks),
 			 (void **)&k->stacks);
 	if (err)
 		return err;
+	for (uint32_t i = 0; i < SLOTS && k->new_rate; i++)
+		k->samplings[i].rate = k->new_rate;
 	k->ring = ring_buffer__new(bpf_map__fd(skel->maps.ring), dispatch, k, NULL);
 	return k->ring ? 0 : -errno;
 }
@@ -210,6 +227,7 @@ int kernel_open(const struct kernel_options *o, struct kernel **out)
 		return -ENOMEM;
 	k->bucket_count = buckets_for(o->max_blocks);
 	k->method = o->method;
+	k->new_rate = (uint16_t)o->sampling_rate;
 	k->cpu_count = libbpf_num_possible_cpus();
 	k->skel = leaktop_bpf__open();
 	err = k->skel ? configure(k, o) : -errno;
@@ -237,6 +255,10 @@ void kernel_close(struct kernel *k)
 		munmap(k->buckets, k->bucket_count * sizeof(*k->buckets));
 	if (k->stacks)
 		munmap(k->stacks, k->stack_count * sizeof(*k->stacks));
+	if (k->samplings)
+		munmap(k->samplings, SLOTS * sizeof(*k->samplings));
+	if (k->costs)
+		munmap(k->costs, SLOTS * sizeof(*k->costs));
 	guard_bpf__destroy(k->guard);
 	leaktop_bpf__destroy(k->skel);
 	free(k);
@@ -377,6 +399,10 @@ void kernel_process_remove(struct kernel *k, pid_t tgid, uint32_t slot)
 
 void kernel_slot_release(struct kernel *k, uint32_t slot)
 {
+	if (slot < SLOTS) {
+		k->samplings[slot] = (struct process_sampling){.rate = k->new_rate};
+		memset(&k->costs[slot], 0, sizeof(k->costs[slot]));
+	}
 	bpf_map_delete_elem(bpf_map__fd(k->skel->maps.python_walks), &slot);
 	bpf_map_update_elem(bpf_map__fd(k->skel->maps.free_slots), NULL, &slot, BPF_ANY);
 }
@@ -448,6 +474,34 @@ void kernel_take_failures(struct kernel *k,
 		if (count)
 			fn(arg, &key, count);
 	}
+}
+
+void kernel_sampling_set(struct kernel *k, uint32_t slot, struct process_sampling s)
+{
+	if (slot < SLOTS)
+		k->samplings[slot] = s;
+}
+
+struct process_sampling kernel_sampling(const struct kernel *k, uint32_t slot)
+{
+	return slot < SLOTS ? k->samplings[slot] : (struct process_sampling){0};
+}
+
+struct process_costs kernel_costs(const struct kernel *k, uint32_t slot)
+{
+	return slot < SLOTS ? k->costs[slot] : (struct process_costs){0};
+}
+
+void kernel_hit_costs_set(struct kernel *k, const uint32_t hit_ns[SPEC_INSNS],
+			  const uint32_t return_ns[SPEC_INSNS])
+{
+	memcpy(k->skel->bss->hit_ns, hit_ns, SPEC_INSNS * sizeof(*hit_ns));
+	memcpy(k->skel->bss->return_ns, return_ns, SPEC_INSNS * sizeof(*return_ns));
+}
+
+const struct sampling_tables *kernel_sampling_tables(const struct kernel *k)
+{
+	return &k->tables;
 }
 
 struct stack_counters kernel_stack_counters(const struct kernel *k, uint32_t stack_id)

@@ -15,7 +15,9 @@
 #include "events.h"
 #include "live_table.h"
 #include "probe/method.h"
+#include "probe_spec.h"
 #include "python_walk.h"
+#include "sampling.h"
 
 struct kernel;
 
@@ -24,10 +26,11 @@ struct kernel_options {
 	uint64_t ring_bytes;	  /* rounded up to a power of two, at least a page */
 	uint64_t max_blocks;	  /* live blocks to hold; memory is 48 bytes each */
 	uint64_t size_min_bytes, size_max_bytes;
-	bool stacks;	   /* record stacks; else bytes are kept by process only */
-	bool all;	   /* every process that hits a probe is a target */
-	bool watch_execs;  /* report every exec and cgroup move, not only those of targets */
-	bool follow_forks; /* children of targets become targets */
+	uint32_t sampling_rate; /* of processes that are new (sampling.h); 0: exact */
+	bool stacks;		/* record stacks; else bytes are kept by process only */
+	bool all;		/* every process that hits a probe is a target */
+	bool watch_execs;	/* report every exec and cgroup move, not only those of targets */
+	bool follow_forks;	/* children of targets become targets */
 };
 
 /* Loads and attaches what is no uprobe. Returns 0 or negative errno; the one
@@ -104,6 +107,16 @@ void kernel_sweep(struct kernel *k, bool (*fn)(void *arg, const struct live_entr
 void kernel_take_failures(struct kernel *k,
 			  void (*fn)(void *arg, const struct unwind_failure *f, uint64_t count),
 			  void *arg);
+
+/* How the process of @slot is sampled from now on; what it has cost since it has the slot. */
+void kernel_sampling_set(struct kernel *k, uint32_t slot, struct process_sampling s);
+struct process_sampling kernel_sampling(const struct kernel *k, uint32_t slot);
+struct process_costs kernel_costs(const struct kernel *k, uint32_t slot);
+/* What a hit on an instruction of each class takes, and a return trap in addition. */
+void kernel_hit_costs_set(struct kernel *k, const uint32_t hit_ns[SPEC_INSNS],
+			  const uint32_t return_ns[SPEC_INSNS]);
+/* Of what was recorded (sampling.h); borrowed. */
+const struct sampling_tables *kernel_sampling_tables(const struct kernel *k);
 
 struct stack_counters kernel_stack_counters(const struct kernel *k, uint32_t stack_id);
 void kernel_counters(const struct kernel *k, uint64_t out[COUNTERS]);

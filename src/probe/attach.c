@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include <bpf/libbpf.h>
@@ -59,6 +60,8 @@ static void plan_site(struct probe_point *point, const struct alloc_site *site, 
 
 	spec.sp_words = plan.sp_words;
 	spec.throws = alloc_func_throws(site->func);
+	spec.wraps = strcmp(site->func->name, "malloc") != 0;
+	spec.insn = plan.insn;
 	point->throws = spec.throws;
 	point->site = site;
 	point->offset = site->offset + plan.offset;

@@ -13,7 +13,7 @@ struct calibration {
 	double return_ns[SELF_FUNCTIONS]; /* entry and return */
 };
 
-/* Takes some 0.2 s. -ENOTSUP: only multi links can be measured. */
+/* Takes some 0.1 s. -ENOTSUP: only multi links can be measured. */
 int calibrate(enum probe_method method, struct calibration *out);
 
 #endif

@@ -133,6 +133,17 @@ static int grow(void **items, size_t *capacity, size_t count, size_t size)
 
 /* Allocators that come as a library of their own: what they map is for the
  * blocks they hand out. (In libc, mmap serves the program as well.) */
+/* Where the C library's own functions are told from: a mapping made in them is theirs. */
+static void note_allocators(struct object_probes *o)
+{
+	for (size_t i = 0; i < o->sites.count; i++) {
+		const struct alloc_site *s = &o->sites.items[i];
+
+		if (s->func->spec.domain == DOMAIN_MALLOC && s->func->spec.op != OP_FREE)
+			object_add_allocator(o->object, s->vaddr, s->size);
+	}
+}
+
 static bool is_allocator_library(const struct object *o, const struct alloc_sites *sites)
 {
 	const char *name = strrchr(object_path(o), '/');
@@ -152,6 +163,7 @@ static int probes_read(struct prober *p, struct object_probes *o)
 		return 0;
 	if (is_allocator_library(o->object, &o->sites))
 		object_set_allocator(o->object);
+	note_allocators(o);
 	o->plan = probe_plan_new(&o->sites, false);
 	return o->plan ? 0 : -ENOMEM;
 }

@@ -137,14 +137,20 @@ static void field_loss(struct json_writer *w, const struct snapshot_loss *loss)
 	json_object_end(w);
 }
 
+static void field_figures(struct json_writer *w, const struct overhead_figures *f)
+{
+	json_field_double(w, "budget_pct", f->budget_pct);
+	json_field_double(w, "measured_pct", f->measured_pct);
+	json_field_string(w, "mode", f->mode);
+	json_field_u64(w, "sampling_interval_bytes", f->interval_bytes);
+	json_field_bool(w, "over_budget", f->over_budget);
+}
+
 static void field_overhead(struct json_writer *w, const struct snapshot_overhead *overhead)
 {
 	json_key(w, "overhead");
 	json_object_begin(w);
-	json_field_null(w, "budget_pct");
-	json_field_double(w, "measured_pct", overhead->measured_pct);
-	json_field_string(w, "mode", overhead->mode);
-	json_field_null(w, "sampling_interval_bytes");
+	field_figures(w, &overhead->figures);
 	json_field_u64(w, "probe_hits", overhead->probe_hits);
 	json_field_double(w, "probe_hits_per_s", overhead->probe_hits_per_s);
 	json_field_double(w, "tracer_cpu_pct", overhead->tracer_cpu_pct);
@@ -172,6 +178,15 @@ static void field_container(struct json_writer *w, const struct snapshot_process
 	json_object_end(w);
 }
 
+static void field_interval(struct json_writer *w, const char *name, struct interval i)
+{
+	json_key(w, name);
+	json_array_begin(w);
+	json_double(w, i.low);
+	json_double(w, i.high);
+	json_array_end(w);
+}
+
 static void put_process(struct json_writer *w, const struct snapshot_process *p)
 {
 	json_object_begin(w);
@@ -184,8 +199,10 @@ static void put_process(struct json_writer *w, const struct snapshot_process *p)
 	json_field_string(w, "unit", p->unit);
 	json_field_u64(w, "rss_bytes", p->rss_bytes);
 	json_field_u64(w, "live_bytes", p->live_bytes);
+	field_interval(w, "live_bytes_ci95", p->live_bytes_ci95);
 	json_field_u64(w, "live_blocks", p->live_blocks);
 	field_known_bytes(w, "python_live_bytes", p->python_live_bytes);
+	field_interval(w, "python_live_bytes_ci95", p->python_live_bytes_ci95);
 	json_field_u64(w, "python_live_blocks", p->python_live_blocks);
 	json_field_u64(w, "mmap_live_bytes", p->mmap_live_bytes);
 	json_field_u64(w, "mmap_live_blocks", p->mmap_live_blocks);
@@ -193,6 +210,10 @@ static void put_process(struct json_writer *w, const struct snapshot_process *p)
 	json_field_u64(w, "file_and_shared_bytes", p->file_and_shared_bytes);
 	field_known_bytes(w, "untracked_bytes", p->untracked_bytes);
 	json_field_double(w, "growth_bytes_per_s", p->growth_bytes_per_s);
+	json_key(w, "overhead");
+	json_object_begin(w);
+	field_figures(w, &p->overhead);
+	json_object_end(w);
 	json_field_null(w, "limit_bytes");
 	json_field_null(w, "seconds_to_limit");
 	json_field_null(w, "verdict");
@@ -234,20 +255,6 @@ static const char *domain_name(enum probe_domain domain)
 	return NULL;
 }
 
-/* An exact figure is its own interval. Sampling will bring a wider one. */
-static void field_live_interval(struct json_writer *w, uint64_t live_bytes, bool exact)
-{
-	json_key(w, "live_bytes_ci95");
-	if (!exact) {
-		json_nil(w);
-		return;
-	}
-	json_array_begin(w);
-	json_u64(w, live_bytes);
-	json_u64(w, live_bytes);
-	json_array_end(w);
-}
-
 static void field_pids(struct json_writer *w, const struct snapshot_stack *stack)
 {
 	json_key(w, "pids");
@@ -280,8 +287,7 @@ static void field_types(struct json_writer *w, const struct snapshot_type *types
 	json_array_end(w);
 }
 
-static void put_stack(struct json_writer *w, const struct snapshot_stack *stack, size_t rank,
-		      bool exact)
+static void put_stack(struct json_writer *w, const struct snapshot_stack *stack, size_t rank)
 {
 	char id[17];
 
@@ -291,8 +297,9 @@ static void put_stack(struct json_writer *w, const struct snapshot_stack *stack,
 	json_field_string(w, "id", id);
 	field_pids(w, stack);
 	json_field_u64(w, "live_bytes", stack->live_bytes);
-	field_live_interval(w, stack->live_bytes, exact);
+	field_interval(w, "live_bytes_ci95", stack->live_bytes_ci95);
 	json_field_u64(w, "live_blocks", stack->live_blocks);
+	field_interval(w, "live_blocks_ci95", stack->live_blocks_ci95);
 	json_field_double(w, "growth_bytes_per_s", stack->growth_bytes_per_s);
 	json_field_u64(w, "allocated_bytes", stack->allocated_bytes);
 	json_field_u64(w, "allocated_blocks", stack->allocated_blocks);
@@ -318,13 +325,12 @@ static void field_processes(struct json_writer *w, const struct snapshot *s)
 
 static void field_stacks(struct json_writer *w, const struct snapshot *s)
 {
-	bool exact = s->overhead.mode && strcmp(s->overhead.mode, "exact") == 0;
 
 	json_field_u64(w, "stacks_total", s->stack_count_all);
 	json_key(w, "stacks");
 	json_array_begin(w);
 	for (size_t i = 0; i < s->stack_count; i++)
-		put_stack(w, &s->stacks[i], i + 1, exact);
+		put_stack(w, &s->stacks[i], i + 1);
 	json_array_end(w);
 }
 

@@ -411,12 +411,22 @@ static void put_types(const struct text *t, const struct snapshot_stack *stack)
 	putc('\n', t->out);
 }
 
+/* " (11,000 to 13,700)": nothing where it is a point. */
+static void put_interval(const struct text *t, const struct interval *i)
+{
+	if (i->high > i->low)
+		fprintf(t->out, " (%s to %s)", units_count((uint64_t)i->low).s,
+			units_count((uint64_t)i->high).s);
+}
+
 static void put_stack(const struct text *t, const struct snapshot_stack *stack)
 {
 	putc('\t', t->out);
 	color_on(t, BOLD);
-	fprintf(t->out, "%" PRIu64 " bytes in %" PRIu64 " %s from stack", stack->live_bytes,
-		stack->live_blocks, stack->domain == DOMAIN_MMAP ? "mappings" : "allocations");
+	fprintf(t->out, "%" PRIu64 " bytes", stack->live_bytes);
+	put_interval(t, &stack->live_bytes_ci95);
+	fprintf(t->out, " in %" PRIu64 " %s from stack", stack->live_blocks,
+		stack->domain == DOMAIN_MMAP ? "mappings" : "allocations");
 	color_off(t);
 	put_stack_facts(t, stack);
 	putc('\n', t->out);
@@ -616,14 +626,32 @@ static void put_coverage(const struct text *t)
 		put_allocator(t, &s->allocators[i]);
 }
 
+/* That figures are estimates is not for -v only. */
+static void put_sampling(const struct text *t)
+{
+	const struct overhead_figures *f = &t->s->overhead.figures;
+
+	if (f->interval_bytes)
+		fprintf(t->out,
+			"sampled: one allocation in %s is recorded; sizes are estimates, with the "
+			"range that holds the truth 95 times in 100\n",
+			units_bytes(f->interval_bytes).s);
+	if (f->over_budget)
+		fprintf(t->out,
+			"over budget: tracing takes %s %% of a process' CPU time, more than the "
+			"%s %% of --max-overhead\n",
+			units_decimal(f->measured_pct).s, units_decimal(f->budget_pct).s);
+}
+
 static void put_overhead(const struct text *t)
 {
 	const struct snapshot_overhead *overhead = &t->s->overhead;
 
 	fprintf(t->out, "overhead: %s probe hits/s", units_decimal(overhead->probe_hits_per_s).s);
-	if (!isnan(overhead->measured_pct))
-		fprintf(t->out, " costing %s %% of one CPU",
-			units_decimal(overhead->measured_pct).s);
+	if (!isnan(overhead->figures.measured_pct))
+		fprintf(t->out, " costing at most %s %% of a process' CPU time (budget %s %%)",
+			units_decimal(overhead->figures.measured_pct).s,
+			units_decimal(overhead->figures.budget_pct).s);
 	fprintf(t->out, "; leaktop itself %s %% of one CPU, RSS %s",
 		units_decimal(overhead->tracer_cpu_pct).s,
 		units_bytes(overhead->tracer_rss_bytes).s);
@@ -650,6 +678,7 @@ static int render(FILE *out, const struct snapshot *s, const struct report_optio
 	else
 		put_stacks(&t);
 	put_losses(&t);
+	put_sampling(&t);
 	put_pythons(&t);
 	if (t.verbose) {
 		put_coverage(&t);

@@ -40,6 +40,12 @@ struct load_segment {
 	bool executable;
 };
 
+#define ALLOCATORS_MAX 16 /* functions that give out memory; those of the C library are first */
+
+struct code_range {
+	uint64_t vaddr, size_bytes;
+};
+
 struct object {
 	struct object *next;
 	struct object_id id;
@@ -50,6 +56,8 @@ struct object {
 	uint64_t identity;
 	/* Set while other threads look; the pid last, as it tells that both are there. */
 	bool is_allocator, is_interpreter;
+	struct code_range allocators[ALLOCATORS_MAX];
+	size_t allocator_count;
 	pid_t origin_pid;
 	uint64_t origin_ticks;
 	size_t load_count;
@@ -411,6 +419,21 @@ void object_set_allocator(struct object *o)
 bool object_is_allocator(const struct object *o)
 {
 	return __atomic_load_n(&o->is_allocator, __ATOMIC_RELAXED);
+}
+
+void object_add_allocator(struct object *o, uint64_t vaddr, uint64_t size_bytes)
+{
+	if (o->allocator_count < ALLOCATORS_MAX)
+		o->allocators[o->allocator_count++] = (struct code_range){vaddr, size_bytes};
+}
+
+bool object_allocates_at(const struct object *o, uint64_t vaddr)
+{
+	for (size_t i = 0; i < o->allocator_count; i++) {
+		if (vaddr - o->allocators[i].vaddr < o->allocators[i].size_bytes)
+			return true;
+	}
+	return false;
 }
 
 void object_set_interpreter(struct object *o)

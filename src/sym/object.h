@@ -45,6 +45,10 @@ bool object_is_same_file(const struct object *a, const struct object *b);
 /* A library that is an allocator: what it maps itself is not the program's. */
 void object_set_allocator(struct object *o);
 bool object_is_allocator(const struct object *o);
+/* A function of it gives out memory. Others than that are not told: some at most. */
+void object_add_allocator(struct object *o, uint64_t vaddr, uint64_t size_bytes);
+/* Whether @vaddr is in one of these. Both for the thread that probes. */
+bool object_allocates_at(const struct object *o, uint64_t vaddr);
 /* A binary that holds a CPython interpreter which is traced. */
 void object_set_interpreter(struct object *o);
 bool object_is_interpreter(const struct object *o);

@@ -86,6 +86,19 @@ int procfs_parent(pid_t pid, pid_t *out)
 	return 0;
 }
 
+int procfs_cpu_ns(pid_t pid, uint64_t *out)
+{
+	uint64_t user, system, ticks_a_s = (uint64_t)sysconf(_SC_CLK_TCK);
+	int err = stat_field(pid, 14, &user);
+
+	if (!err)
+		err = stat_field(pid, 15, &system);
+	if (err)
+		return err;
+	*out = (user + system) * (1000000000 / ticks_a_s);
+	return 0;
+}
+
 int procfs_comm(pid_t pid, char *buf, size_t size)
 {
 	size_t len;

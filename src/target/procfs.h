@@ -17,6 +17,8 @@
  * pid, the identity of a process. The comm field may hold anything, also ") ". */
 int procfs_start_ticks(pid_t pid, uint64_t *out);
 int procfs_parent(pid_t pid, pid_t *out);
+/* User and system time of all its threads so far; the kernel counts in clock ticks. */
+int procfs_cpu_ns(pid_t pid, uint64_t *out);
 int procfs_comm(pid_t pid, char *buf, size_t size);
 /* Target of /proc/PID/exe. -ENOENT for a kernel thread. " (deleted)" is kept. */
 int procfs_exe(pid_t pid, char *buf, size_t size);

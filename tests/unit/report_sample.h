@@ -95,6 +95,8 @@ static inline void report_sample_stacks(struct report_sample *r)
 					       .pid_count = 2,
 					       .live_bytes = 1048576,
 					       .live_blocks = 1,
+					       .live_bytes_ci95 = {1048576, 1048576},
+					       .live_blocks_ci95 = {1, 1},
 					       .growth_bytes_per_s = NAN,
 					       .allocated_bytes = 1048576,
 					       .allocated_blocks = 1,
@@ -108,6 +110,8 @@ static inline void report_sample_stacks(struct report_sample *r)
 					       .pid_count = 1,
 					       .live_bytes = 955959,
 					       .live_blocks = 101,
+					       .live_bytes_ci95 = {955959, 955959},
+					       .live_blocks_ci95 = {101, 101},
 					       .growth_bytes_per_s = 10240,
 					       .allocated_bytes = 1955959,
 					       .allocated_blocks = 201,
@@ -155,25 +159,25 @@ static inline void report_sample_init(struct report_sample *r)
 						   .return_method = "session"};
 	r->groups[0] = (struct snapshot_group){"handle_request", 955959, 101, 10240};
 	r->groups[1] = (struct snapshot_group){"a\nb", 2048, 2, NAN};
-	r->s = (struct snapshot){.time_s = 1700000000.25,
-				 .elapsed_s = 10,
-				 .allocators = &r->allocator,
-				 .allocator_count = 1,
-				 .process_count_covered = 2,
-				 .stacks_complete_pct = 98.25,
-				 .overhead = {.mode = "exact",
-					      .probe_hits = 123456,
-					      .probe_hits_per_s = 12345.6,
-					      .measured_pct = NAN,
-					      .tracer_cpu_pct = 1.25,
-					      .tracer_rss_bytes = 24536678},
-				 .processes = r->processes,
-				 .process_count = 2,
-				 .stacks = r->stacks,
-				 .stack_count = 2,
-				 .stack_count_all = 153,
-				 .total_live_bytes = 2004535,
-				 .total_live_blocks = 102};
+	r->s = (struct snapshot){
+		.time_s = 1700000000.25,
+		.elapsed_s = 10,
+		.allocators = &r->allocator,
+		.allocator_count = 1,
+		.process_count_covered = 2,
+		.stacks_complete_pct = 98.25,
+		.overhead = {.figures = {.mode = "exact", .budget_pct = 2, .measured_pct = NAN},
+			     .probe_hits = 123456,
+			     .probe_hits_per_s = 12345.6,
+			     .tracer_cpu_pct = 1.25,
+			     .tracer_rss_bytes = 24536678},
+		.processes = r->processes,
+		.process_count = 2,
+		.stacks = r->stacks,
+		.stack_count = 2,
+		.stack_count_all = 153,
+		.total_live_bytes = 2004535,
+		.total_live_blocks = 102};
 }
 
 /* As text, to be freed; NULL when the format failed. */

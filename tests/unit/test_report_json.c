@@ -163,10 +163,11 @@ static void loss_and_overhead(void **state)
 		{"ring_full", "n"},    {"missed_frees", "n"},  {"unwind_errors_by_object", "a"},
 	};
 	static const struct key overhead_keys[] = {
-		{"budget_pct", "z"},
+		{"budget_pct", "n"},
 		{"measured_pct", "z"},
 		{"mode", "s"},
-		{"sampling_interval_bytes", "z"},
+		{"sampling_interval_bytes", "n"},
+		{"over_budget", "b"},
 		{"probe_hits_per_s", "n"},
 		{"tracer_cpu_pct", "n"},
 		{"tracer_rss_bytes", "n"},
@@ -212,7 +213,7 @@ static void loss_and_overhead(void **state)
 	assert_string_equal(string(overhead, "mode"), "exact");
 	assert_int_equal(integer(overhead, "tracer_rss_bytes"), 24536678);
 	json_decref(root);
-	r.s.overhead.measured_pct = 1.5;
+	r.s.overhead.figures.measured_pct = 1.5;
 	root = parse(&r.s);
 	overhead = json_object_get(root, "overhead");
 	assert_true(json_real_value(json_object_get(overhead, "measured_pct")) == 1.5);
@@ -397,16 +398,22 @@ static void empty_and_unknown(void **state)
 	json_decref(root);
 }
 
-static void sampled_mode_has_no_exact_interval(void **state)
+static void estimates_have_an_interval(void **state)
 {
 	struct report_sample r;
-	json_t *root;
+	json_t *root, *stack;
 
 	(void)state;
 	report_sample_init(&r);
-	r.s.overhead.mode = "sampled";
+	r.s.overhead.figures.mode = "sampled";
+	r.s.overhead.figures.interval_bytes = 65536;
+	r.stacks[0].live_bytes_ci95 = (struct interval){1000, 2000.5};
 	root = parse(&r.s);
-	assert_true(is_null(at(root, "stacks", 0), "live_bytes_ci95"));
+	assert_int_equal(integer(json_object_get(root, "overhead"), "sampling_interval_bytes"),
+			 65536);
+	stack = json_array_get(json_object_get(root, "stacks"), 0);
+	assert_int_equal(json_number_value(at(stack, "live_bytes_ci95", 0)), 1000);
+	assert_true(json_number_value(at(stack, "live_bytes_ci95", 1)) == 2000.5);
 	json_decref(root);
 }
 
@@ -526,7 +533,7 @@ int main(void)
 		cmocka_unit_test(frames),
 		cmocka_unit_test(groups),
 		cmocka_unit_test(empty_and_unknown),
-		cmocka_unit_test(sampled_mode_has_no_exact_interval),
+		cmocka_unit_test(estimates_have_an_interval),
 		cmocka_unit_test(python),
 		cmocka_unit_test(hostile_names),
 		cmocka_unit_test(long_names),

@@ -93,7 +93,7 @@ static void golden_verbose_final(void **state)
 	(void)state;
 	report_sample_init(&r);
 	r.s.final = true;
-	r.s.overhead.measured_pct = 2.5;
+	r.s.overhead.figures.measured_pct = 2.5;
 	r.s.overhead.unwind = (struct unwinder_stats){.tables = 3, .table_bytes = 100 << 10};
 	r.s.loss.cuts = &(struct snapshot_cut){"/bin/x\033", "no_rule", "code left out", 17};
 	r.s.loss.cut_count = 1;
@@ -115,7 +115,8 @@ static void golden_verbose_final(void **state)
 	      "coverage: 2 processes, 98.3 % of stacks complete\n"
 	      "  17 cut in /bin/x\\x1b: code left out\n"
 	      "  pid 4711: glibc in /lib/libc.so.6 (returns by session): malloc free\n"
-	      "overhead: 12,345.6 probe hits/s costing 2.5 % of one CPU; "
+	      "overhead: 12,345.6 probe hits/s costing at most 2.5 % of a process' CPU time "
+	      "(budget 2.0 %); "
 	      "leaktop itself 1.3 % of one CPU, RSS 23.4 MiB"
 	      "; unwind tables of 3 objects, 100.0 KiB\n"
 	      "\n");

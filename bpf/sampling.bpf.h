@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Which allocations are recorded (include/sampling.h), and what tracing costs each process.
+ *
+ * The choice is made where the function is entered, so one that is not recorded takes no
+ * return trap and leaves nothing behind. If it then calls another probed function for the
+ * same memory (PyObject_Malloc malloc, musl's calloc malloc), that one is not the program's:
+ * it is known by its size and by being entered a little deeper on the stack.
+ */
+#ifndef LEAKTOP_SAMPLING_BPF_H
+#define LEAKTOP_SAMPLING_BPF_H
+
+#include "maps.bpf.h"
+#include "probe_spec.h"
+
+/* Between the return addresses of a wrapper and of what it calls. */
+#define WRAPPER_STACK_BYTES 1024
+/* Objects/obmalloc.c, SMALL_REQUEST_THRESHOLD: smaller ones never reach malloc. */
+#define PYMALLOC_SMALL_BYTES 512
+#define COSTS_FLUSH_HITS 64
+
+static __always_inline const struct sampling_tables *sampling_tables(void)
+{
+	const struct sampling_tables *t = (const void *)&sampling_tables_data;
+
+	barrier_var(t); /* its contents are not what clang sees here */
+	return t;
+}
+
+/* Global functions are looked at once by the verifier, and not for every way to them. */
+__noinline int gap_draw(struct task_state *task, __u32 rate)
+{
+	const struct sampling_tables *t = sampling_tables();
+
+	if (!task)
+		return 0;
+	task->gap_bytes = sampling_gap(t, sampling_interval(t, rate), bpf_get_prandom_u32());
+	task->gap_rate = rate;
+	return 0;
+}
+
+static __always_inline bool is_wrapped(struct task_state *task, __u64 slot_sp, __u64 size_bytes)
+{
+	__u64 depth = task->wrapper_slot_sp - slot_sp;
+	bool wrapped = task->wrapper_slot_sp && depth && depth < WRAPPER_STACK_BYTES &&
+		       task->wrapper_bytes == size_bytes;
+
+	task->wrapper_slot_sp = 0;
+	return wrapped;
+}
+
+/* Whether one that is about to begin is recorded at @rate. */
+__noinline int is_sampled(struct task_state *task, __u64 cookie, __u64 slot_sp, __u64 size_bytes,
+			  __u32 rate)
+{
+	__u64 one = size_bytes ? size_bytes : 1;
+	struct probe_spec spec;
+
+	if (!task || is_wrapped(task, slot_sp, size_bytes))
+		return 0;
+	if (task->gap_rate != rate)
+		gap_draw(task, rate);
+	if (task->gap_bytes < one) {
+		gap_draw(task, rate);
+		return 1;
+	}
+	task->gap_bytes -= one;
+	probe_spec_unpack(cookie, &spec);
+	if (spec.wraps && (spec.domain != DOMAIN_PYMALLOC || size_bytes > PYMALLOC_SMALL_BYTES)) {
+		task->wrapper_slot_sp = slot_sp;
+		task->wrapper_bytes = size_bytes;
+	}
+	return 0;
+}
+
+/* Whether the allocation that @c begins is to be recorded. */
+static __always_inline bool sample(struct task_state *task, struct call *c)
+{
+	__u32 slot = task->slot;
+	struct process_sampling *s = bpf_map_lookup_elem(&process_samplings, &slot);
+
+	c->rate = s ? s->rate : 0;
+	c->duty = s ? s->duty : 0;
+	return !c->rate || is_sampled(task, c->spec, c->slot_sp, c->size_bytes, c->rate);
+}
+
+static __always_inline void costs_add(__u32 slot, __u64 hits, __u64 probe_ns, __u64 record_ns)
+{
+	struct process_costs *c = bpf_map_lookup_elem(&costs, &slot);
+
+	if (!c)
+		return;
+	__sync_fetch_and_add(&c->hits, hits);
+	__sync_fetch_and_add(&c->probe_ns, probe_ns);
+	__sync_fetch_and_add(&c->record_ns, record_ns);
+}
+
+/* One hit of a probe. They are added up by thread, whose memory no other CPU writes. */
+static __always_inline void cost_hit(struct task_state *task, __u64 cookie)
+{
+	__u32 insn = cookie >> 25 & (SPEC_INSNS - 1);
+
+	task->probe_ns += hit_ns[insn];
+	if (++task->hits < COSTS_FLUSH_HITS)
+		return;
+	costs_add(task->slot, task->hits, task->probe_ns, task->record_ns);
+	task->hits = task->probe_ns = task->record_ns = 0;
+}
+
+/* It will return through a trap. */
+static __always_inline void cost_return(struct task_state *task, __u64 cookie)
+{
+	task->probe_ns += return_ns[cookie >> 25 & (SPEC_INSNS - 1)];
+}
+
+static __always_inline void cost_record(struct task_state *task, __u64 begin_ns)
+{
+	task->record_ns += bpf_ktime_get_ns() - begin_ns;
+}
+
+#endif
