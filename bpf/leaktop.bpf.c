@@ -233,20 +233,13 @@ static __always_inline struct task_state *target_task(__u32 *tgid)
 	return task_slot(task, *tgid) ? task : NULL;
 }
 
-static __always_inline int enter(struct pt_regs *ctx)
+/* 0: it is to be told when the call returns; NO_RETURN: not. */
+static __always_inline int enter_call(struct pt_regs *ctx, struct task_state *task, __u64 cookie)
 {
-	__u64 cookie = bpf_get_attach_cookie(ctx);
 	struct probe_spec spec;
-	struct task_state *task;
 	struct call *c;
 	bool wanted;
-	__u32 tgid;
 
-	task = target_task(&tgid);
-	if (!task)
-		return NO_RETURN;
-	count(COUNT_HITS);
-	cost_hit(task, cookie);
 	probe_spec_unpack(cookie, &spec);
 	c = call_begin(ctx, task, cookie);
 	if (!c)
@@ -268,6 +261,23 @@ static __always_inline int enter(struct pt_regs *ctx)
 	}
 	cost_return(task, cookie);
 	return 0;
+}
+
+static __always_inline int enter(struct pt_regs *ctx)
+{
+	__u64 cookie = bpf_get_attach_cookie(ctx), begin_ns;
+	struct task_state *task;
+	__u32 tgid;
+	int result;
+
+	task = target_task(&tgid);
+	if (!task)
+		return NO_RETURN;
+	count(COUNT_HITS);
+	begin_ns = cost_hit(task, cookie);
+	result = enter_call(ctx, task, cookie);
+	cost_end(task, begin_ns);
+	return result;
 }
 
 /* Finds the call that just returned and takes it, and all above it, off the list. */
@@ -455,12 +465,12 @@ static __always_inline __u32 slot_of_free(const struct task_state *task, __u32 t
 	return info ? info->slot : 0;
 }
 
-static __always_inline void free_cost(struct task_state *task, __u32 slot, __u64 cookie)
+static __always_inline __u64 free_cost(struct task_state *task, __u32 slot, __u64 cookie)
 {
 	if (task && task->slot)
-		cost_hit(task, cookie);
-	else
-		costs_add(slot, 1, hit_ns[cookie >> 25 & (SPEC_INSNS - 1)], 0);
+		return cost_hit(task, cookie);
+	costs_add(slot, 1, hit_ns[cookie >> 25 & (SPEC_INSNS - 1)], 0);
+	return 0;
 }
 
 /* free and its kin: the block leaves the live set before its address can be reused. */
@@ -472,7 +482,7 @@ int free_entry(struct pt_regs *ctx)
 	struct live_block block;
 	struct probe_spec spec;
 	struct arguments a;
-	__u64 address;
+	__u64 address, begin_ns;
 	__u32 tgid, slot;
 
 	USE_THREAD_STACK(ctx, no_probe);
@@ -482,7 +492,7 @@ int free_entry(struct pt_regs *ctx)
 	if (!slot)
 		return 0;
 	count(COUNT_HITS);
-	free_cost(task, slot, cookie);
+	begin_ns = free_cost(task, slot, cookie);
 	probe_spec_unpack(cookie, &spec);
 	arguments_read(ctx, &a);
 	address = argument(&a, spec.ptr_arg);
@@ -490,6 +500,7 @@ int free_entry(struct pt_regs *ctx)
 		code_died(slot, address);
 	else if (address && live_take(slot, address, &block))
 		stack_count_free(&block);
+	cost_end(task, begin_ns);
 	return 0;
 }
 

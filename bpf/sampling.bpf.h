@@ -95,16 +95,38 @@ static __always_inline void costs_add(__u32 slot, __u64 hits, __u64 probe_ns, __
 	__sync_fetch_and_add(&c->record_ns, record_ns);
 }
 
-/* One hit of a probe. They are added up by thread, whose memory no other CPU writes. */
-static __always_inline void cost_hit(struct task_state *task, __u64 cookie)
+/*
+ * One hit of a probe. They are added up by thread, whose memory no other CPU writes. Of every
+ * COSTS_FLUSH_HITS the time that the program takes is measured: then the time is returned,
+ * to be given to cost_end(); else 0.
+ */
+static __always_inline __u64 cost_hit(struct task_state *task, __u64 cookie)
 {
 	__u32 insn = cookie >> 25 & (SPEC_INSNS - 1);
 
 	task->probe_ns += hit_ns[insn];
 	if (++task->hits < COSTS_FLUSH_HITS)
-		return;
+		return 0;
 	costs_add(task->slot, task->hits, task->probe_ns, task->record_ns);
 	task->hits = task->probe_ns = task->record_ns = 0;
+	return bpf_ktime_get_ns();
+}
+
+/* What takes longer was not the program: an interrupt, or another thread was let run. */
+#define HIT_NS_MAX 4000
+#define RECORD_NS_MAX 40000
+
+static __always_inline __u64 time_since(__u64 begin_ns, __u64 max_ns)
+{
+	__u64 ns = bpf_ktime_get_ns() - begin_ns;
+
+	return ns < max_ns ? ns : max_ns;
+}
+
+static __always_inline void cost_end(struct task_state *task, __u64 begin_ns)
+{
+	if (begin_ns && task)
+		task->probe_ns += time_since(begin_ns, HIT_NS_MAX) * COSTS_FLUSH_HITS;
 }
 
 /* It will return through a trap. */
@@ -115,7 +137,7 @@ static __always_inline void cost_return(struct task_state *task, __u64 cookie)
 
 static __always_inline void cost_record(struct task_state *task, __u64 begin_ns)
 {
-	task->record_ns += bpf_ktime_get_ns() - begin_ns;
+	task->record_ns += time_since(begin_ns, RECORD_NS_MAX);
 }
 
 #endif
