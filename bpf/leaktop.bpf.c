@@ -184,7 +184,7 @@ static __always_inline bool begin_alloc(struct pt_regs *ctx, const struct probe_
 		return false;
 	if (c->size_bytes < size_min_bytes || c->size_bytes > size_max_bytes)
 		return false;
-	c->sampled = sample(task, c);
+	c->sampled = sample(task, c, PT_REGS_IP(ctx));
 	return c->sampled;
 }
 

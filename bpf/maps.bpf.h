@@ -291,6 +291,7 @@ struct task_state {
 	__u32 record_ns;
 	__u64 wrapper_slot_sp; /* a call that was not sampled and may call another; 0: none */
 	__u64 wrapper_bytes;
+	__u64 wrapper_ip; /* where it was entered */
 	struct call calls[CALLS_MAX];
 	struct {
 		__u64 hash;

@@ -39,24 +39,34 @@ __noinline int gap_draw(struct task_state *task, __u32 rate)
 	return 0;
 }
 
-static __always_inline bool is_wrapped(struct task_state *task, __u64 slot_sp, __u64 size_bytes)
+/* One at the very same place of the stack went on to this function by a jump, or has returned
+ * and this is the next call: then it is of the same function. */
+static __always_inline bool is_wrapped(struct task_state *task, __u64 ip, __u64 slot_sp,
+				       __u64 size_bytes)
 {
 	__u64 depth = task->wrapper_slot_sp - slot_sp;
-	bool wrapped = task->wrapper_slot_sp && depth && depth < WRAPPER_STACK_BYTES &&
-		       task->wrapper_bytes == size_bytes;
+	bool wrapped = task->wrapper_slot_sp && depth < WRAPPER_STACK_BYTES &&
+		       task->wrapper_bytes == size_bytes && (depth || ip != task->wrapper_ip);
 
 	task->wrapper_slot_sp = 0;
 	return wrapped;
 }
 
 /* Whether one that is about to begin is recorded at @rate. */
-__noinline int is_sampled(struct task_state *task, __u64 cookie, __u64 slot_sp, __u64 size_bytes,
-			  __u32 rate)
+__noinline int is_sampled(struct task_state *task, const struct call *c, __u64 ip)
 {
-	__u64 one = size_bytes ? size_bytes : 1;
+	__u64 size_bytes, slot_sp;
 	struct probe_spec spec;
+	__u64 one;
+	__u32 rate;
 
-	if (!task || is_wrapped(task, slot_sp, size_bytes))
+	if (!task || !c)
+		return 0;
+	size_bytes = c->size_bytes;
+	slot_sp = c->slot_sp;
+	rate = c->rate;
+	one = size_bytes ? size_bytes : 1;
+	if (is_wrapped(task, ip, slot_sp, size_bytes))
 		return 0;
 	if (task->gap_rate != rate)
 		gap_draw(task, rate);
@@ -65,23 +75,24 @@ __noinline int is_sampled(struct task_state *task, __u64 cookie, __u64 slot_sp, 
 		return 1;
 	}
 	task->gap_bytes -= one;
-	probe_spec_unpack(cookie, &spec);
+	probe_spec_unpack(c->spec, &spec);
 	if (spec.wraps && (spec.domain != DOMAIN_PYMALLOC || size_bytes > PYMALLOC_SMALL_BYTES)) {
 		task->wrapper_slot_sp = slot_sp;
 		task->wrapper_bytes = size_bytes;
+		task->wrapper_ip = ip;
 	}
 	return 0;
 }
 
 /* Whether the allocation that @c begins is to be recorded. */
-static __always_inline bool sample(struct task_state *task, struct call *c)
+static __always_inline bool sample(struct task_state *task, struct call *c, __u64 ip)
 {
 	__u32 slot = task->slot;
 	struct process_sampling *s = bpf_map_lookup_elem(&process_samplings, &slot);
 
 	c->rate = s ? s->rate : 0;
 	c->duty = s ? s->duty : 0;
-	return !c->rate || is_sampled(task, c->spec, c->slot_sp, c->size_bytes, c->rate);
+	return !c->rate || is_sampled(task, c, ip);
 }
 
 static __always_inline void costs_add(__u32 slot, __u64 hits, __u64 probe_ns, __u64 record_ns)

@@ -5,7 +5,7 @@
 
 #include "base/sampling_tables.h"
 
-#define IDLE_BUDGET 0.001 /* of a CPU */
+#define IDLE_BUDGET 0.002 /* of a CPU */
 #define AIM 0.8		  /* of the budget */
 #define CALM 0.4
 #define CALM_S 4.0

@@ -53,14 +53,23 @@ enum insn_class probe_site_insn(const struct alloc_site *site)
 	return plan_of(site, false).insn;
 }
 
-static void plan_site(struct probe_point *point, const struct alloc_site *site, bool multi_nop)
+/* Whether it may get its memory from another function that is probed. In glibc only what
+ * reallocates does; elsewhere most do, by a call or a jump (mimalloc's malloc, mi_malloc,
+ * mi_heap_malloc). What is no allocator of a library is Python's, which asks malloc. */
+static bool may_wrap(const struct alloc_site *site, const char *allocator)
+{
+	return !allocator || strcmp(allocator, "glibc") || site->func->spec.op == OP_REALLOC;
+}
+
+static void plan_site(struct probe_point *point, const struct alloc_site *site,
+		      const char *allocator, bool multi_nop)
 {
 	struct probe_spec spec = site->func->spec;
 	struct plan plan = plan_of(site, multi_nop);
 
 	spec.sp_words = plan.sp_words;
 	spec.throws = alloc_func_throws(site->func);
-	spec.wraps = strcmp(site->func->name, "malloc") != 0;
+	spec.wraps = may_wrap(site, allocator);
 	spec.insn = plan.insn;
 	point->throws = spec.throws;
 	point->site = site;
@@ -97,7 +106,8 @@ static void add_sites(struct probe_plan *p, const struct alloc_sites *sites, boo
 {
 	for (size_t i = 0; i < sites->count; i++) {
 		if (turn_of(&sites->items[i]) == turn)
-			plan_site(&p->points[p->count++], &sites->items[i], multi_nop);
+			plan_site(&p->points[p->count++], &sites->items[i], sites->allocator,
+				  multi_nop);
 	}
 }
 
