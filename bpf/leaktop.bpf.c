@@ -479,7 +479,7 @@ int free_entry(struct pt_regs *ctx)
 {
 	__u64 cookie = bpf_get_attach_cookie(ctx);
 	struct task_state *task;
-	struct live_block block;
+	struct live_block block = {};
 	struct probe_spec spec;
 	struct arguments a;
 	__u64 address, begin_ns;

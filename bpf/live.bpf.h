@@ -54,7 +54,8 @@ static __always_inline int bucket_remove(struct live_bucket *bucket, __u64 key,
 	return 0;
 }
 
-static __noinline int live_remove_key(__u64 key, struct live_block *out)
+/* Global functions, which the verifier looks at once, not once a caller. */
+__noinline int live_remove_key(__u64 key, struct live_block *out)
 {
 	__u64 hash = live_hash(key);
 	__u32 index = live_bucket_first(hash, bucket_count);
@@ -113,7 +114,7 @@ static __always_inline int bucket_insert(struct live_bucket *bucket, __u64 key,
 }
 
 /* 1, or 0 if both buckets are full: the block is then not tracked, and counted. */
-static __noinline int live_insert_key(__u64 key, const struct live_block *block)
+__noinline int live_insert_key(__u64 key, const struct live_block *block)
 {
 	__u64 hash = live_hash(key);
 	__u32 i1 = live_bucket_first(hash, bucket_count);

@@ -158,9 +158,11 @@ static __always_inline bool outer_known(struct outer_stack *o, const struct unwi
 
 /* The walk is over, and noted the inner @noted of @runs. They are known from now on, if it
  * came to the @whole stack's end. */
-static __always_inline void outer_end(struct outer_stack *o, const struct frames_hash *h,
-				      __u32 noted, __u32 runs, bool whole)
+__noinline int outer_end(struct outer_stack *o, const struct frames_hash *h, __u32 noted,
+			 __u32 runs, int whole)
 {
+	if (!o || !h)
+		return 0;
 	o->known = whole ? runs - o->first : 0;
 	for (__u32 n = 0; n < OUTER_RUNS_MAX; n++) {
 		struct outer_run *r = &o->runs[(runs - 1 - n) & (OUTER_RUNS_MAX - 1)];
@@ -172,6 +174,7 @@ static __always_inline void outer_end(struct outer_stack *o, const struct frames
 		r->hash = frames_hash_since(h, r->hash, r->inverse);
 		r->frames = h->count - r->frames;
 	}
+	return 0;
 }
 
 #endif

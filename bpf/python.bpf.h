@@ -22,7 +22,9 @@
 #include "unwind.bpf.h"
 
 #define PYTHON_EPOCH_BITS 16
-#define PYTHON_STEPS_MAX (2 * PYTHON_FRAMES_MAX) /* frames, and entry frames between them */
+/* Frames, and entry frames between them: so many at a time, so many times (as in stack.bpf.h). */
+#define PYTHON_PART_STEPS 8
+#define PYTHON_PARTS_MAX (2 * PYTHON_FRAMES_MAX / PYTHON_PART_STEPS)
 #define PYTHON_PAGE 4096
 #define PYTHON_THREAD_BYTES 256 /* of a thread state */
 #define PYTHON_FRAME_BYTES 128	/* that hold the fields (python_walk.h) */
@@ -326,6 +328,19 @@ static __always_inline void python_seek(struct python_state *py)
 		py->anchor = py->anchors[py->segment_next & (PYTHON_SEGMENTS_MAX - 1)];
 }
 
+/* 1: there may be more. A global function, so that the verifier looks at it once. */
+__noinline int python_part(struct python_state *py, struct unwind_state *u,
+			   const struct python_walk *w, struct outer_stack *outer)
+{
+	if (!py || !u || !w)
+		return 0;
+	for (int i = 0; i < PYTHON_PART_STEPS; i++) {
+		if (!python_step(py, u, w, outer))
+			return 0;
+	}
+	return 1;
+}
+
 /* All of them, in py->frames, in segments. */
 __noinline int python_collect(struct python_state *py, struct unwind_state *u,
 			      struct outer_stack *outer)
@@ -348,10 +363,10 @@ __noinline int python_collect(struct python_state *py, struct unwind_state *u,
 	if (!python_begin(py, u, w))
 		return 0;
 	outer_python_begin(outer);
-	for (__u32 i = 0; i < PYTHON_STEPS_MAX; i++) {
-		if (!python_step(py, u, w, outer))
+	for (int i = 0; i < PYTHON_PARTS_MAX; i++) {
+		if (!python_part(py, u, w, outer))
 			break;
-		if (i == PYTHON_STEPS_MAX - 1 && py->frame)
+		if (i == PYTHON_PARTS_MAX - 1 && py->frame)
 			py->cut = 1;
 	}
 	/* What was not closed is of a loop whose place is not known. */

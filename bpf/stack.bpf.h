@@ -20,7 +20,9 @@
 #include "unwind.bpf.h"
 
 #if defined(__TARGET_ARCH_x86)
-#define STACK_PARTS_MAX 4
+/* So many frames at a time: the verifier follows every turn of a loop, and a part once. */
+#define STACK_PART_FRAMES 16
+#define STACK_PARTS_MAX 32
 
 /* The walk came out of a run of the evaluation loop. True: what lies further out is known. */
 __noinline int run_passed(struct task_state *task, struct outer_stack *outer)
@@ -42,7 +44,7 @@ __noinline int run_passed(struct task_state *task, struct outer_stack *outer)
 }
 
 /*
- * Up to STACK_FRAMES_MAX native frames, and in place of those of Python's evaluation loop
+ * Up to STACK_PART_FRAMES native frames, and in place of those of Python's evaluation loop
  * what it runs. True: that was all. A global function, so that the verifier looks at it
  * once; @outer may be NULL.
  */
@@ -58,7 +60,7 @@ __noinline int stack_part(struct task_state *task, struct outer_stack *outer)
 	u = &task->unwind;
 	py = &task->python;
 	s = &task->stack;
-	for (__u32 i = 0; i < STACK_FRAMES_MAX; i++) {
+	for (__u32 i = 0; i < STACK_PART_FRAMES; i++) {
 		__u32 n, left;
 		__u64 sp = u->sp;
 		bool room;

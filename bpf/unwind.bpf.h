@@ -100,7 +100,7 @@ static __always_inline __u32 table_word(void *words, __u32 i)
 
 	if (!pair)
 		return 0;
-	return i & 1 ? *pair >> 32 : (__u32)*pair;
+	return *pair >> 32 * (i & 1);
 }
 
 /* The id of the rule for table-relative address @at of @table. */
@@ -122,13 +122,16 @@ __noinline __u32 table_rule(__u32 table, __u64 at)
 	/* A row stands at the block's first byte, so there is one to find. */
 	for (int i = 0; i < 17; i++) {
 		__u32 middle = low + (high - low) / 2;
+		__u64 above;
 
 		if (high - low < 2)
 			break;
-		if (table_word(words, UNWIND_TABLE_HEAD + blocks + 1 + middle) <= limit)
-			low = middle;
-		else
-			high = middle;
+		/* Without a branch, of which the verifier would follow both ways each time. */
+		above = (__u64)limit - table_word(words, UNWIND_TABLE_HEAD + blocks + 1 + middle);
+		above = (__u64)((__s64)above >> 63);
+		barrier_var(above);
+		low = (low & above) | (middle & ~above);
+		high = (high & ~above) | (middle & above);
 	}
 	id = unwind_row_rule(table_word(words, UNWIND_TABLE_HEAD + blocks + 1 + low));
 	return id < UNWIND_RULES_MAX ? id : UNWIND_RULE_UNKNOWN;

@@ -15,10 +15,12 @@
 
 #include <linux/types.h>
 
+#include "base/sampling_tables.h"
 #include "events.h"
 #include "live_table.h"
 
 #define LEAKTOP_MAPS_BPF_H /* its maps and helpers are replaced here */
+#define LEAKTOP_SAMPLING_BPF_H
 #undef __always_inline
 #define __always_inline inline __attribute__((always_inline))
 #define __noinline __attribute__((noinline))
@@ -47,12 +49,21 @@ static void *bpf_map_lookup_elem(const int *map, const __u32 *index)
 	return *index < 64 ? &stacks[*index] : NULL;
 }
 
+static struct sampling_tables tables;
+
+static const struct sampling_tables *sampling_tables(void)
+{
+	return &tables;
+}
+
 #pragma GCC diagnostic ignored "-Wunknown-pragmas"
+#pragma GCC diagnostic ignored "-Wmissing-prototypes"
 #include "../../bpf/live.bpf.h"
 
 static int reset(void **state)
 {
 	(void)state;
+	sampling_tables_fill(&tables);
 	memset(buckets, 0, sizeof(buckets));
 	memset(stacks, 0, sizeof(stacks));
 	memset(counters, 0, sizeof(counters));
