@@ -178,6 +178,23 @@ static bool take_unfinished(struct table_loader *l, struct load *load)
 	return true;
 }
 
+static size_t batch_bytes(const struct load *loads, size_t n)
+{
+	size_t sum = 0;
+
+	for (size_t i = 0; i < n; i++)
+		sum += loads[i].size_bytes;
+	return sum;
+}
+
+/* Locked. Its turn comes with the next batch: together they would break the bound. */
+static void put_back(struct table_loader *l, struct load *load)
+{
+	if (load->fd >= 0)
+		close(load->fd);
+	table_set_at(l->tables, load->id)->state = TABLE_WANTED;
+}
+
 /* Locked on entry and return. Compiles the smallest tables first, for a while. */
 static size_t compile_batch(struct table_loader *l, struct load loads[BATCH_MAX])
 {
@@ -189,6 +206,10 @@ static size_t compile_batch(struct table_loader *l, struct load loads[BATCH_MAX]
 		pthread_mutex_unlock(&l->lock);
 		compile(l, &loads[n++]);
 		pthread_mutex_lock(&l->lock);
+		if (n > 1 && batch_bytes(loads, n) > l->max_bytes) {
+			put_back(l, &loads[--n]);
+			break;
+		}
 	}
 	return n;
 }
@@ -261,15 +282,6 @@ static size_t next_batch(struct table_loader *l, struct load loads[BATCH_MAX])
 	compile(l, &loads[0]);
 	pthread_mutex_lock(&l->lock);
 	return 1;
-}
-
-static size_t batch_bytes(const struct load *loads, size_t n)
-{
-	size_t sum = 0;
-
-	for (size_t i = 0; i < n; i++)
-		sum += loads[i].size_bytes;
-	return sum;
 }
 
 static void *load_tables(void *arg)
