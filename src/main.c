@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -15,6 +16,7 @@
 #include "doctor.h"
 #include "options.h"
 #include "session.h"
+#include "watch/watch_command.h"
 
 enum exit_code {
 	EXIT_DONE = 0,
@@ -97,11 +99,15 @@ static int trace(const struct options *o)
 
 static int run(const struct options *o)
 {
-	int err = check_system();
+	int err;
 
+	raise_file_limit();
+	/* It probes nothing, so it needs none of that. */
+	if (o->command == COMMAND_WATCH)
+		return watch_command(o);
+	err = check_system();
 	if (err)
 		return o->command == COMMAND_DOCTOR ? doctor_run(o) : err;
-	raise_file_limit();
 	switch (o->command) {
 	case COMMAND_DOCTOR:
 		return doctor_run(o);
@@ -118,6 +124,7 @@ int main(int argc, char **argv)
 	int err = options_parse(argc, argv, &options);
 	int code = EXIT_DONE;
 
+	prctl(PR_SET_NAME, "leaktop"); /* the watch runs itself by way of /proc */
 	if (err) {
 		code = err == -EINVAL ? EXIT_USAGE : EXIT_COULD_NOT_RUN;
 	} else if (options.help) {

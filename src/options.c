@@ -13,6 +13,7 @@
 #include "base/sampling_tables.h"
 #include "report/report.h"
 #include "target/selector.h"
+#include "watch/watch_report.h"
 
 #define DEFAULT_MAX_BLOCKS (1u << 20)
 #define DEFAULT_RING_BYTES (4u << 20)
@@ -380,6 +381,13 @@ static int set_no_redirect(struct options *o, const char *arg)
 	return 0;
 }
 
+static int set_no_escalate(struct options *o, const char *arg)
+{
+	(void)arg;
+	o->no_escalate = true;
+	return 0;
+}
+
 static int set_every(struct options *o, const char *arg)
 {
 	return parse_seconds(arg, &o->every_s) ? bad("not a number of seconds", arg) : 0;
@@ -448,6 +456,8 @@ static const struct option_row rows[] = {
 	 "unwind tables in kernel memory (default 128M)"},
 	{0, "ring-size", "BYTES", set_ring, "ring buffer for stacks and events (default 4M)"},
 	{0, "probe-method", "METHOD", set_method, "auto, session, multi or perf"},
+	{0, NULL, NULL, NULL, "leaktop watch (memory of all processes, or of targets):"},
+	{0, "no-escalate", NULL, set_no_escalate, "trace nothing, however it grows"},
 	{0, NULL, NULL, NULL, "leaktop census (live Python objects by type):"},
 	{0, "every", "SECONDS", set_every, "count again and show what has grown"},
 	{0, "count", "N", set_count, "so many times (default: until Ctrl-C)"},
@@ -465,6 +475,10 @@ void options_print_help(void)
 	puts("leaktop: which code holds the memory of running processes\n\n"
 	     "  leaktop [TARGET]... [OPTION]... [INTERVAL [COUNT]]   report every INTERVAL s (5)\n"
 	     "  leaktop [OPTION]... -- CMD ARG...                    run and trace a command\n"
+	     "  leaktop watch [TARGET]... [INTERVAL [COUNT]]         no probes: growth, time to "
+	     "limit\n"
+	     "                                                       (also when no target is "
+	     "named)\n"
 	     "  leaktop census PID [--every S] [--count N] [--freeze]\n"
 	     "                                                       Python objects by type\n"
 	     "  leaktop doctor [TARGET]...                           what works here\n");
@@ -591,7 +605,13 @@ static int check(const struct options *o)
 		return bad("--every, --count and --freeze are for", "leaktop census PID");
 	if (o->size_min_bytes > o->size_max_bytes)
 		return bad("-z is larger than -Z", "nothing would be counted");
-	if (selector_is_empty(o->selector) && !o->run) {
+	if (o->no_escalate && o->command != COMMAND_WATCH)
+		return bad("--no-escalate is for", "leaktop watch");
+	if (o->command == COMMAND_WATCH && o->run)
+		return bad("watch runs no command", o->run[0]);
+	if (o->command == COMMAND_WATCH && !watch_format_find(o->format))
+		return bad("watch has no stacks: --format wants text or json", o->format);
+	if (o->command == COMMAND_TRACE && selector_is_empty(o->selector) && !o->run) {
 		log_error("no target: name one with -p, -n, --cgroup, --container or --unit, take "
 			  "the whole system with -a, or run a command after --");
 		return -EINVAL;
@@ -601,6 +621,7 @@ static int check(const struct options *o)
 
 int options_parse(int argc, char **argv, struct options *out)
 {
+	bool named = true; /* the command */
 	int err;
 
 	*out = (struct options){
@@ -624,11 +645,19 @@ int options_parse(int argc, char **argv, struct options *out)
 		out->command = COMMAND_CENSUS;
 		argv++;
 		argc--;
+	} else if (argc > 1 && !strcmp(argv[1], "watch")) {
+		out->command = COMMAND_WATCH;
+		argv++;
+		argc--;
 	} else if (argc > 1 && !strcmp(argv[1], "trace")) {
 		argv++;
 		argc--;
+	} else {
+		named = false;
 	}
 	err = parse_all(argc, argv, out);
+	if (!named && selector_is_empty(out->selector) && !out->run)
+		out->command = COMMAND_WATCH;
 	return err ? err : check(out);
 }
 

@@ -17,6 +17,7 @@ enum command_kind {
 	COMMAND_TRACE = 0,
 	COMMAND_DOCTOR,
 	COMMAND_CENSUS,
+	COMMAND_WATCH,
 };
 
 enum sample_mode {
@@ -55,6 +56,7 @@ struct options {
 	enum probe_method method;
 	enum python_mode python;
 	bool no_redirect;
+	bool no_escalate;
 	double max_overhead_pct;
 	enum sample_mode sample;
 	uint32_t sample_rate; /* SAMPLE_FIXED: sampling.h */

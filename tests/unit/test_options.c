@@ -80,7 +80,12 @@ static void usage_errors(void **state)
 		{"--sort", "size"},
 		{"--format", "xml"},
 		{"--by", "moon"},
-		{NULL},
+		{"trace"},
+		{"-a", "--no-escalate"},
+		{"-a", "--sample", "often"},
+		{"-a", "--sample", "3"},
+		{"-a", "--max-overhead", "0"},
+		{"watch", "-f"},
 		{"-a", "--"},
 		{"-c", " "},
 		{"-a", "0"},
@@ -100,6 +105,26 @@ static void usage_errors(void **state)
 		assert_int_equal(parse(&o, words), -EINVAL);
 		options_release(&o);
 	}
+}
+
+static void without_a_target(void **state)
+{
+	struct options o;
+
+	(void)state;
+	assert_int_equal(PARSE(&o, "10", "3"), 0);
+	assert_int_equal(o.command, COMMAND_WATCH);
+	options_release(&o);
+	assert_int_equal(PARSE(&o, "watch", "--no-escalate"), 0);
+	assert_int_equal(o.command, COMMAND_WATCH);
+	assert_true(o.no_escalate);
+	options_release(&o);
+	assert_int_equal(PARSE(&o, "-a", "--sample", "64k", "--max-overhead", "0.5"), 0);
+	assert_int_equal(o.command, COMMAND_TRACE);
+	assert_int_equal(o.sample, SAMPLE_FIXED);
+	assert_int_equal(o.sample_rate, 256 * 16);
+	assert_true(o.max_overhead_pct == 0.5);
+	options_release(&o);
 }
 
 static void a_missing_pid_is_no_usage_error(void **state)
@@ -131,6 +156,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_memleak_users_type),
 		cmocka_unit_test(usage_errors),
+		cmocka_unit_test(without_a_target),
 		cmocka_unit_test(a_command_keeps_its_own_options),
 		cmocka_unit_test(a_missing_pid_is_no_usage_error),
 		cmocka_unit_test(sizes_with_units),
