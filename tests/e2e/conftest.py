@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 
@@ -11,6 +12,12 @@ import pytest
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
 import leaktop  # noqa: E402
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "alone: nothing else may run beside this test")
+    # The shell ignores it for what runs beside it, and so would all that is started here.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items):
@@ -33,14 +40,17 @@ def processes():
         process.end()
 
 
+def bpftool(*words):
+    """Its answer; an empty list if what was asked for is gone meanwhile."""
+    done = subprocess.run(["bpftool", "-j", *words], stdout=subprocess.PIPE, text=True, check=False)
+    assert not done.returncode or words[1] != "list", f"bpftool {words} failed"
+    return json.loads(done.stdout or "[]") if not done.returncode else []
+
+
 def bpf_objects():
     """All {(kind, id)} of the kernel."""
-    found = set()
-    for kind in ("link", "map", "prog"):
-        out = subprocess.run(["bpftool", "-j", kind, "list"], stdout=subprocess.PIPE, text=True,
-                             check=True).stdout
-        found |= {(kind, item["id"]) for item in json.loads(out or "[]")}
-    return found
+    return {(kind, item["id"]) for kind in ("link", "map", "prog")
+            for item in bpftool(kind, "list")}
 
 
 def bpf_objects_of_others():
@@ -58,7 +68,22 @@ def bpf_objects_of_others():
                         found.add((key[:-3], int(value)))
         except OSError:
             continue  # it ended meanwhile
+    return found | maps_inside(found)
+
+
+def maps_inside(objects):
+    """What the maps of maps among these hold; their owner need not."""
+    found = set()
+    for item in bpftool("map", "list"):
+        if item["type"] in ("array_of_maps", "hash_of_maps") and ("map", item["id"]) in objects:
+            rows = bpftool("map", "dump", "id", str(item["id"]))
+            found |= {("map", inner_id(row)) for row in rows if "value" in row}
     return found
+
+
+def inner_id(row):
+    """Of a row of a map of maps, where bpftool shows the number's bytes."""
+    return int.from_bytes(bytes(int(byte, 16) for byte in row["value"]), sys.byteorder)
 
 
 def is_ours(pid):
@@ -73,13 +98,21 @@ def is_ours(pid):
 
 @pytest.fixture
 def bpf_leftovers():
-    """A function: BPF links, maps and programs that are new since the start of the test.
+    """A function: BPF links, maps and programs that are new since the start of the test, to be
+    called when the test's own leaktop has ended.
 
-    What another tracer on this machine holds does not count.
+    What another tracer on this machine holds does not count, nor what was not there yet at the
+    first call: nobody makes more of ours then. A tracer may end between two looks, and the
+    kernel takes its time to clean up, so that one look is not enough to say that something stays.
     """
     before = bpf_objects()
+    suspects = None
 
     def leftovers():
-        new = bpf_objects() - before
-        return sorted(new - bpf_objects_of_others()) if new else []
+        nonlocal suspects
+        now = bpf_objects() - before
+        suspects = now if suspects is None else suspects & now
+        if suspects:
+            suspects -= bpf_objects_of_others()
+        return sorted(suspects)
     return leftovers

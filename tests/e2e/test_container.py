@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from leaktop import Fixture, Leaktop, assert_true, fixture_path, leak_function, reported_pids
+from leaktop import INTERVAL_S, Fixture, Leaktop, assert_true, fixture_path, leak_function, reported_pids
 
 IMAGE = "localhost/leaktop-test:1"
 # Without CAP_SYS_RESOURCE an engine cannot raise limits, so they are given as they are.
@@ -66,8 +66,10 @@ class Container:
         return call(*self.engine, "logs", self.name)
 
     def remove(self):
-        subprocess.run([*self.engine, "rm", "-f", self.name], stdout=subprocess.DEVNULL,
-                       stderr=subprocess.DEVNULL, timeout=60, check=False)
+        """Killed first: an engine asks the first process to end, and gives it ten seconds."""
+        for verb in (["kill"], ["rm", "-f"]):
+            subprocess.run([*self.engine, *verb, self.name], stdout=subprocess.DEVNULL,
+                           stderr=subprocess.DEVNULL, timeout=60, check=False)
 
     def __enter__(self):
         return self
@@ -103,7 +105,8 @@ def test_one_of_two_containers(engine, by):
 def test_exact_in_a_container(engine):
     """No stdin there: SIGUSR1 starts the fixture, its log tells the truth."""
     with Container(engine, "lt-exact", "/allocs_musl_static", "leak") as box:
-        with Leaktop("--container", box.name, "--format", "json", "-T", "1000", "1") as tool:
+        with Leaktop("--container", box.name, "--format", "json", "-T", "1000",
+                     INTERVAL_S) as tool:
             tool.first_report()
             os.kill(box.pid, signal.SIGUSR1)
             end = time.monotonic() + 10
@@ -120,7 +123,7 @@ def test_processes_outside_are_not_shown(engine):
     with Container(engine, "lt-early", "/leaky_server_musl_static") as box, \
             Fixture("allocs_musl_static", "leak") as outside:
         with Leaktop("--container", box.name, "--format", "json", "--by", "container",
-                     "1") as tool:
+                     INTERVAL_S) as tool:
             tool.first_report()
             outside.go()
             outside.truth()

@@ -9,7 +9,7 @@ import tempfile
 
 import pytest
 
-from leaktop import BINARY, Fixture, Leaktop, run_leaktop, wait_until
+from leaktop import BINARY, INTERVAL_S, Fixture, Leaktop, run_leaktop, wait_until
 
 NO_PID = 4194303
 
@@ -53,7 +53,7 @@ def test_usage(args):
     (["-p", "2"], "2"),
 ], ids=lambda v: " ".join(map(str, v)) if isinstance(v, list) else "")
 def test_missing_target(args, named):
-    code, out, err = run_leaktop(*args, "1", "1")
+    code, out, err = run_leaktop(*args, INTERVAL_S, "1")
     assert code == 1, err
     assert out == ""
     assert named in one_line(err)
@@ -62,7 +62,7 @@ def test_missing_target(args, named):
 def test_zombie():
     with subprocess.Popen(["true"]) as child:
         assert wait_until(lambda: b") Z " in pathlib.Path(f"/proc/{child.pid}/stat").read_bytes())
-        code, _, err = run_leaktop("-p", child.pid, "1", "1")
+        code, _, err = run_leaktop("-p", child.pid, INTERVAL_S, "1")
     assert code == 1
     one_line(err)
 
@@ -86,7 +86,7 @@ def test_no_root():
 
 def test_32_bit_target():
     with Fixture("leaky_server_m32") as server:
-        code, out, err = run_leaktop("-p", server.pid, "1", "1")
+        code, out, err = run_leaktop("-p", server.pid, INTERVAL_S, "1")
     assert code == 1
     assert out == ""
     assert "32-bit" in one_line(err)
@@ -94,7 +94,7 @@ def test_32_bit_target():
 
 def test_target_without_allocator():
     with Fixture("noalloc") as fixture:
-        code, out, err = run_leaktop("-p", fixture.pid, "1", "1")
+        code, out, err = run_leaktop("-p", fixture.pid, INTERVAL_S, "1")
     assert code == 1
     assert out == ""
     assert "alloc" in one_line(err)
@@ -116,7 +116,7 @@ def test_report_to_a_closed_pipe():
 
 def test_output_that_cannot_be_written():
     with Fixture("leaky_server") as server:
-        code, out, err = run_leaktop("-p", server.pid, "-w", "/nonexistent/dir/file", "1", "1")
+        code, out, err = run_leaktop("-p", server.pid, "-w", "/nonexistent/dir/file", INTERVAL_S, "1")
     assert code == 1
     assert out == ""
     assert "/nonexistent/dir/file" in one_line(err)
@@ -125,14 +125,14 @@ def test_output_that_cannot_be_written():
 def test_full_disk():
     """A report that was not written is not success."""
     with Fixture("leaky_server") as server:
-        code, _, err = run_leaktop("-p", server.pid, "-w", "/dev/full", "1", "1")
+        code, _, err = run_leaktop("-p", server.pid, "-w", "/dev/full", INTERVAL_S, "1")
     assert code == 1
     assert "/dev/full" in err
 
 
 def test_object_that_is_none():
     with Fixture("leaky_server") as server:
-        code, _, err = run_leaktop("-p", server.pid, "-O", "/etc/passwd", "1", "1")
+        code, _, err = run_leaktop("-p", server.pid, "-O", "/etc/passwd", INTERVAL_S, "1")
     assert code == 1
     assert "/etc/passwd" in one_line(err)
 
@@ -140,7 +140,7 @@ def test_object_that_is_none():
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_bring_the_last_report(number):
     with Fixture("leaky_server") as server, \
-            Leaktop("-p", server.pid, "--format", "json", "1") as tool:
+            Leaktop("-p", server.pid, "--format", "json", INTERVAL_S) as tool:
         tool.first_report()
         tool.signal(number)
         assert tool.last_report()["final"]

@@ -3,9 +3,14 @@
 import signal
 import time
 
+import pytest
+
 from leaktop import SOAK, Fixture, Leaktop, held, losses, wait_until
 
-SECONDS = 60 if SOAK else 10
+# At full speed, for which each needs the machine for itself.
+pytestmark = pytest.mark.alone
+
+SECONDS = 60 if SOAK else 6
 
 
 def churn_under(tool_options, *churn_options, during=None):

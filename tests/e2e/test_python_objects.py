@@ -139,6 +139,7 @@ UNTOUCHED = {"--no-redirect": "--no-redirect", "--python=stacks": "--python stac
              "--python=off": None, "-a": "named with"}
 
 
+@pytest.mark.alone
 def test_nothing_is_written():
     """While it waits for input a process changes none of its memory itself."""
     with Target("objects.py") as target:

@@ -12,7 +12,10 @@ import pytest
 
 from leaktop import Leaktop, Process, reported_pids, wait_until
 
-LOAD_S = 10
+# Their stacks are whole if tables and mappings are read in time.
+pytestmark = pytest.mark.alone
+
+LOAD_S = 5
 
 
 def need(*programs):
@@ -79,7 +82,7 @@ server.serve_forever()
 """
 CLIENT = """
 import sys, urllib.request
-for i in range(2000):
+for i in range(1000):
     urllib.request.urlopen(f"http://127.0.0.1:{sys.argv[1]}/{i}").read()
 """
 

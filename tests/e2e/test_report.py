@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What the report looks like and what its options do."""
+import functools
 import json
 import re
 import shutil
@@ -7,7 +8,8 @@ import time
 
 import pytest
 
-from leaktop import Fixture, Leaktop, assert_total, assert_true, fixture_path, held, run_leaktop
+from leaktop import (INTERVAL_S, Fixture, Leaktop, assert_total, assert_true, fixture_path, held,
+                     run_leaktop)
 
 REPORT_KEYS = {"version", "time", "elapsed_s", "final", "coverage", "loss", "overhead",
                "processes", "stacks"}
@@ -25,10 +27,11 @@ STACK_KEYS = {"rank", "id", "pids", "live_bytes", "live_bytes_ci95", "live_block
 FRAME_KEYS = {"lang", "function", "file", "line", "module", "build_id", "offset", "inlined"}
 
 
+@functools.lru_cache(None)
 def leak_report(*options, wait_s=0.0, program="allocs"):
-    """(report, truth, pid) of a leaking fixture."""
+    """(report, truth, pid) of a leaking fixture; tests of the same options look at the same."""
     with Fixture(program, "leak") as fixture, \
-            Leaktop("-p", fixture.pid, "--format", "json", *options, "1") as tool:
+            Leaktop("-p", fixture.pid, "--format", "json", *options, INTERVAL_S) as tool:
         tool.first_report()
         fixture.go()
         truth = fixture.truth()
@@ -44,7 +47,7 @@ def text_of(*args, server="leaky_server", timeout=60):
 
 
 def test_text_names_the_leak():
-    out = text_of("1", "3")
+    out = text_of(INTERVAL_S, "3")
     assert "remember_session" in out
     assert "leaky_server.c:" in out
     assert re.search(r"\d+ bytes in \d+ allocations from stack", out)
@@ -117,7 +120,7 @@ def test_cxx_names_are_demangled():
 
 
 def test_rss_line_sums():
-    report, _, pid = leak_report()
+    report, _, pid = leak_report("-T", "1000")
     process = next(p for p in report["processes"] if p["pid"] == pid)
     parts = ["live_bytes", "python_live_bytes", "mmap_live_bytes", "allocator_free_bytes",
              "file_and_shared_bytes", "untracked_bytes"]
@@ -152,6 +155,7 @@ def test_older():
     assert_true(report, truth, pid)
 
 
+@pytest.mark.alone  # how fast a program leaks depends on what runs beside it
 def test_sort_by_growth():
     with Fixture("leaky_server") as server:
         code, out, err = run_leaktop("-p", server.pid, "--format", "json", "--sort", "growth", "1",
@@ -167,12 +171,12 @@ def test_sort_by_growth():
 @pytest.mark.parametrize("by, expected", [("function", "remember_session"),
                                           ("process", "leaky_server"), ("container", "")])
 def test_by(by, expected):
-    assert expected in text_of("--by", by, "1", "2")
+    assert expected in text_of("--by", by, INTERVAL_S, "2")
 
 
 def test_write_to_file(tmp_path):
     path = tmp_path / "report.json"
-    out = text_of("--format", "json", "-w", path, "1", "2")
+    out = text_of("--format", "json", "-w", path, INTERVAL_S, "2")
     assert out == ""
     reports = [json.loads(l) for l in path.read_text().splitlines()]
     assert reports[-1]["final"]
@@ -180,7 +184,7 @@ def test_write_to_file(tmp_path):
 
 def test_folded():
     """One stack a line, outermost first, a number at the end: what flame graph tools read."""
-    lines = text_of("--format", "folded", "1", "1").splitlines()
+    lines = text_of("--format", "folded", INTERVAL_S, "1").splitlines()
     assert lines
     for line in lines:
         assert re.fullmatch(r".+ \d+", line)
@@ -192,19 +196,19 @@ def test_folded():
 
 def test_quiet():
     with Fixture("leaky_server") as server:
-        code, out, err = run_leaktop("-p", server.pid, "-q", "1", "1")
+        code, out, err = run_leaktop("-p", server.pid, "-q", INTERVAL_S, "1")
     assert code == 0
     assert err == ""
     assert "remember_session" in out
 
 
 def test_color():
-    assert "\033[" in text_of("--color", "always", "1", "1")
-    assert "\033[" not in text_of("--color", "never", "1", "1")
+    assert "\033[" in text_of("--color", "always", INTERVAL_S, "1")
+    assert "\033[" not in text_of("--color", "never", INTERVAL_S, "1")
 
 
 def test_clean_program_is_said_to_be_clean():
-    with Fixture("allocs", "clean") as fixture, Leaktop("-p", fixture.pid, "1") as tool:
+    with Fixture("allocs", "clean") as fixture, Leaktop("-p", fixture.pid, INTERVAL_S) as tool:
         assert tool.line(30)
         fixture.go()
         fixture.truth()
@@ -220,6 +224,6 @@ def test_terminal_escapes_of_a_target_do_not_reach_the_terminal(tmp_path):
     path = tmp_path / evil
     shutil.copy(fixture_path("leaky_server"), path)
     with Fixture(path) as server:
-        code, out, err = run_leaktop("-p", server.pid, "1", "1")
+        code, out, err = run_leaktop("-p", server.pid, INTERVAL_S, "1")
     assert code == 0
     assert "\033" not in out + err

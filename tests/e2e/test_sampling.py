@@ -98,6 +98,7 @@ def test_large_blocks_are_never_missed():
             assert seen[name][0] == pytest.approx(row["bytes"], rel=0.15), name
 
 
+@pytest.mark.alone  # time is measured
 def test_budget_is_kept_by_sampling():
     """A program that pays too much is sampled within seconds, and the report says so."""
     with Fixture("steady", "--rate", 30_000, "--count", 300_000, "--leak-every", 50) as target, \
@@ -119,6 +120,7 @@ def test_budget_is_kept_by_sampling():
     assert low <= process["live_bytes"] <= high
 
 
+@pytest.mark.alone  # time is measured
 def test_a_quiet_program_is_exact():
     with Fixture("steady", "--rate", 100, "--count", 400, "--leak-every", 3) as target, \
             Leaktop("-p", target.pid, "-j", "--sample", "auto", "0.5") as tool:
@@ -130,6 +132,7 @@ def test_a_quiet_program_is_exact():
     assert total_of(final, LEAKS) == sum(row["bytes"] for row in truth.values())
 
 
+@pytest.mark.alone  # time is measured
 def test_over_budget_is_said():
     """Where the hits alone cost more than the budget."""
     with Fixture("steady", "--count", 6_000_000) as target, \

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from leaktop import (BINARY, DETACH_S, ROOT, Fixture, Leaktop, Process, assert_true, fixture_path,
+from leaktop import (BINARY, DETACH_S, INTERVAL_S, ROOT, Fixture, Leaktop, Process, assert_true, fixture_path,
                      losses, run_leaktop, wait_until)
 
 KIB = 1024
@@ -22,7 +22,7 @@ def groups(report):
 def test_by_line():
     with Process([fixture_path("leaky_server")]) as server:
         server.line(10)
-        _, out, _ = run_leaktop("-p", server.pid, "--by", "line", "1", "2")
+        _, out, _ = run_leaktop("-p", server.pid, "--by", "line", INTERVAL_S, "2")
         assert "Outstanding allocations by line" in out
         assert "leaky_server.c:" in out and "(remember_session)" in out
 
@@ -31,7 +31,7 @@ def test_by_function_means_the_programs_own():
     """What operator new allocates belongs to its caller."""
     with Fixture("cxx") as fixture, \
             Leaktop("-p", fixture.pid, "--format", "json", "--by", "function", "-T", "100",
-                    "1") as tool:
+                    INTERVAL_S) as tool:
         tool.first_report()
         fixture.go()
         truth = fixture.truth()
@@ -47,7 +47,8 @@ def test_deleted_program(tmp_path):
     with Fixture(copy) as fixture:
         copy.unlink()
         shutil.copy(fixture_path("cxx"), copy)
-        with Leaktop("-p", fixture.pid, "--format", "json", "-T", "500", "1") as tool:
+        with Leaktop("-p", fixture.pid, "--format", "json", "-T", "500",
+                     INTERVAL_S) as tool:
             tool.first_report()
             fixture.go()
             truth = fixture.truth()
@@ -59,7 +60,7 @@ def test_upgraded_library(tmp_path):
     library = tmp_path / "plugin.so"
     shutil.copy(fixture_path("plugin.so"), library)
     with Fixture("dlopen_host", library) as fixture, \
-            Leaktop("-p", fixture.pid, "--format", "json", "1") as tool:
+            Leaktop("-p", fixture.pid, "--format", "json", INTERVAL_S) as tool:
         tool.first_report()
         fixture.go()
         mapped = f"/proc/{fixture.pid}/maps"
@@ -72,6 +73,7 @@ def test_upgraded_library(tmp_path):
     assert report["coverage"]["stacks_complete_pct"] > 50
 
 
+@pytest.mark.alone
 def test_tables_on_demand_within_a_bound():
     """A whole system whose tables do not fit: the oldest go, what is used comes back."""
     script = "import time\nkept = []\nwhile True:\n kept.append(bytes(2000))\n time.sleep(.001)"
@@ -105,7 +107,7 @@ def test_tables_are_evicted():
     running = [Process([p, flags.get(p, "-e"), loops[p]]) for p in need]
     try:
         with Leaktop(*(x for p in running for x in ("-p", p.pid)), "--format", "json",
-                     "--unwind-memory", "400K", "1") as tool:
+                     "--unwind-memory", "400K", "0.5") as tool:
             for _ in range(8):
                 tool.report()
             report = tool.final()
@@ -117,6 +119,7 @@ def test_tables_are_evicted():
     assert report["overhead"]["unwind_table_bytes"] <= 400 * KIB
 
 
+@pytest.mark.alone
 def test_a_reader_that_does_not_read(processes):
     """Reports that nobody takes hold up no events: new stacks go on arriving. Each
     process brings stacks that fill half of the ring buffer."""

@@ -10,15 +10,15 @@ import time
 import pytest
 
 from cgroups import cgroup, cgroup_everywhere, join
-from leaktop import (BINARY, LIBRARIES, Fixture, Leaktop, assert_total, assert_true, fixture_path,
-                     held, live_by_function, reported_pids, together, wait_until)
+from leaktop import (BINARY, INTERVAL_S, LIBRARIES, Fixture, Leaktop, assert_total, assert_true,
+                     fixture_path, held, live_by_function, reported_pids, together, wait_until)
 
 JSON = ("--format", "json", "-T", "1000")
 HEX = "c0ffee" + "0123456789abcdef" * 3 + "0123456789"
 
 
 def attach(*target):
-    tool = Leaktop(*target, *JSON, "1")
+    tool = Leaktop(*target, *JSON, INTERVAL_S)
     tool.first_report()
     return tool
 
@@ -28,15 +28,23 @@ def copy_of(fixture, path):
     return path
 
 
-def wait_for_pid(tool, pid, timeout=15):
-    """Until a report shows the process."""
+def wait_for_report(tool, shows, timeout=15):
+    """The first of which shows(report) is true."""
     end = time.monotonic() + timeout
     while time.monotonic() < end:
         report = tool.report()
         assert report is not None, f"ended: {tool.describe()}"
-        if pid in reported_pids(report):
-            return
-    raise AssertionError(f"pid {pid} is in no report of {tool.describe()}")
+        if shows(report):
+            return report
+    raise AssertionError(f"no report shows it of {tool.describe()}")
+
+
+def wait_for_pid(tool, pid):
+    wait_for_report(tool, lambda report: pid in reported_pids(report))
+
+
+def runs(report, pid, program):
+    return any(p["pid"] == pid and p["exe"] == str(program) for p in report["processes"])
 
 
 @pytest.mark.parametrize("form", ["list", "repeated"])
@@ -228,13 +236,12 @@ def test_exec(program):
         fixture.go()
         assert fixture.line(10) == "leaked"
         fixture.wait_ready()
-        before = tool.report()
-        while not live_by_function(before).get("leak_before_exec"):
-            before = tool.report()
+        before = wait_for_report(tool, lambda r: live_by_function(r).get("leak_before_exec"))
         assert live_by_function(before)["leak_before_exec"].bytes == 100 * 1000
         fixture.go()
         fixture.wait_ready()
-        time.sleep(1)  # the new program's probes
+        # With its probes: they are set before anything is said of it.
+        wait_for_report(tool, lambda r: runs(r, fixture.pid, fixture_path(program)))
         fixture.go()
         truth = fixture.truth()
         report = tool.final()
@@ -333,6 +340,7 @@ def test_deleted_program(tmp_path, processes):
         assert_true(tool.final(), truth, fixture.pid)
 
 
+@pytest.mark.alone
 def test_whole_system():
     with Fixture("allocs", "leak") as a, Fixture("allocs_musl_static", "leak") as b, \
             attach("-a") as tool:
