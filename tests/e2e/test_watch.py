@@ -15,7 +15,7 @@ import time
 import pytest
 
 from cgroups import cgroup, join, mount_point
-from leaktop import EXIT_S, Leaktop, Process, fixture_path, run_leaktop, wait_until
+from leaktop import EXIT_S, Fixture, Leaktop, Process, fixture_path, run_leaktop, wait_until
 from test_container import IMAGE, RUN, call, engine_or_skip
 
 MIB = 1 << 20
@@ -67,7 +67,8 @@ def holds_bpf(pid):
 
 def test_growing_child_is_on_top():
     with grower(200 << 10) as growing, grower(0) as steady:
-        with Leaktop("watch", "-p", f"{growing.pid},{steady.pid}", "--format", "json", "5") as tool:
+        with Leaktop("watch", "--no-escalate", "-p", f"{growing.pid},{steady.pid}", "-j",
+                     "5") as tool:
             first = tool.first_report()
             assert first["mode"] == "watch" and first["version"] == 1
             assert not any(p["suspicious"] for p in first["processes"])
@@ -83,6 +84,28 @@ def test_growing_child_is_on_top():
     other = process_of(last, steady.pid)
     assert not other["suspicious"] and other["seconds_to_limit"] is None
     assert last["overhead"]["tracer_cpu_pct"] < 2
+
+
+def test_what_grows_is_traced():
+    """Another leaktop names the line, and is gone when the watch is."""
+    with Fixture("steady", "--rate", 2000, "--count", 10_000_000, "--leak-every", 4) as target:
+        target.go()
+        with Leaktop("watch", "-p", target.pid, "-j", "5") as tool:
+            traced = None
+            while traced is None:
+                report = tool.report(120)
+                traced = None if report.get("mode") == "watch" else report
+            assert "memory grows; tracing it" in tool.stderr
+            children = subprocess.run(["pgrep", "-P", str(tool.pid)], stdout=subprocess.PIPE,
+                                      text=True, check=False).stdout.split()
+            assert len(children) == 1
+            tool.signal(signal.SIGTERM)
+            assert tool.wait(EXIT_S) == 0
+            assert not pathlib.Path(f"/proc/{children[0]}").exists()
+    assert traced["processes"][0]["pid"] == target.pid
+    assert traced["overhead"]["budget_pct"] == 2
+    assert any(f["function"].startswith("leak_") for s in traced["stacks"][:3]
+               for f in s["frames"] if f["function"])
 
 
 def test_children_are_followed_unless_told_not_to():
@@ -182,7 +205,7 @@ def test_limit_of_a_cgroup_above_counts():
         inner.mkdir()
         with grower(1 * MIB, 40 * MIB) as process:
             join(inner, process.pid)
-            with Leaktop("watch", "--cgroup", f"/{outer.name}/inner", "-j", "1") as tool:
+            with Leaktop("watch", "--no-escalate", "--cgroup", f"/{outer.name}/inner", "-j", "1") as tool:
                 time.sleep(15)
                 last = tool.final()
     row = process_of(last, process.pid)
@@ -246,7 +269,7 @@ def test_time_to_limit_of_a_container(engine):
     """What is foretold half way against the moment at which the kernel kills it."""
     limit = 12 * MIB
     with LimitedContainer(engine, limit) as box:
-        with Leaktop("watch", "--container", box.name, "-j", "1") as tool:
+        with Leaktop("watch", "--no-escalate", "--container", box.name, "-j", "1") as tool:
             report = tool.first_report()
             while report["elapsed_s"] < 45:
                 assert not has_ended(box.pid), "killed before anything could be foretold"
