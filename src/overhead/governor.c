@@ -39,22 +39,26 @@ static void lower_interval(struct governor *g)
 	g->calm_s = 0;
 }
 
+/* Sums of late: a process that uses little CPU time is told of it in steps of 10 ms. */
 static void measure(struct governor *g, const struct governor_input *in, double cost_s)
 {
-	double pct = in->cpu_s > 0 ? fmin(100, 100 * cost_s / in->cpu_s) : 0;
-	double keep = g->measured_pct > 0 ? exp(-in->elapsed_s / SMOOTH_S) : 0;
+	double keep = exp(-in->elapsed_s / SMOOTH_S);
 
-	g->measured_pct = keep * g->measured_pct + (1 - keep) * pct;
+	g->late_s = keep * g->late_s + in->elapsed_s;
+	g->late_cpu_s = keep * g->late_cpu_s + fmax(0, in->cpu_s);
+	g->late_cost_s = keep * g->late_cost_s + cost_s;
+	g->measured_pct = g->late_cpu_s > 0 ? fmin(100, 100 * g->late_cost_s / g->late_cpu_s) : 0;
 }
 
 void governor_step(struct governor *g, const struct governor_input *in)
 {
-	double cost_s = in->probe_s + in->record_s, budget_s, left_s;
+	double cost_s = in->probe_s + in->record_s, cpu_s, budget_s, left_s;
 
 	if (!(in->elapsed_s > 0))
 		return;
 	measure(g, in, cost_s);
-	budget_s = fmax(in->budget_pct / 100 * in->cpu_s, IDLE_BUDGET * in->elapsed_s);
+	cpu_s = fmax(in->cpu_s, g->late_cpu_s / g->late_s * in->elapsed_s);
+	budget_s = fmax(in->budget_pct / 100 * cpu_s, IDLE_BUDGET * in->elapsed_s);
 	left_s = fmax(AIM * budget_s - in->probe_s, RECORD_OF_HITS * in->probe_s);
 	g->over_budget = in->probe_s > budget_s;
 	if (cost_s > budget_s && in->record_s > left_s) {

@@ -25,8 +25,9 @@
 struct governor {
 	uint32_t rate;	     /* sampling.h */
 	double measured_pct; /* of the process' CPU time, of late; 0 until a step was made */
-	double calm_s;	     /* for how long the costs have been low */
-	bool over_budget;    /* even with hardly anything recorded */
+	double late_s, late_cpu_s, late_cost_s; /* of the last seconds, fading */
+	double calm_s;				/* for how long the costs have been low */
+	bool over_budget;			/* even with hardly anything recorded */
 };
 
 /* What happened since the step before. */

@@ -18,6 +18,10 @@
 static const uint32_t guessed_hit_ns[SPEC_INSNS] = {700, 700, 800, 1300, 5000};
 static const uint32_t guessed_return_ns[SPEC_INSNS] = {400, 400, 400, 700, 800};
 
+#define GUESSED_AFTER_WORK_NS 1500
+/* After so much of its own CPU time a program has used the caches up. */
+#define WORK_NS 100000.0
+
 struct subject {
 	uint64_t start_ticks; /* with the slot: which process it is of */
 	struct process_costs costs;
@@ -30,6 +34,7 @@ struct overhead {
 	struct kernel *kernel;
 	struct overhead_options options;
 	double stepped_s;
+	double after_work_ns;	  /* what a hit takes in addition when caches are cold */
 	struct subject *subjects; /* by slot */
 };
 
@@ -62,6 +67,8 @@ static void calibrate_kernel(struct overhead *o)
 			log_info("a probe on %s costs %u ns, its return %u ns",
 				 insn_class_name((enum insn_class)i), hit_ns[i], return_ns[i]);
 	}
+	o->after_work_ns = measured_or(err ? NAN : c.after_work_ns, GUESSED_AFTER_WORK_NS);
+	log_info("and %.0f ns more after much other work", o->after_work_ns);
 	if (err)
 		log_info("probes were not measured on this kernel; their costs are guessed");
 	kernel_hit_costs_set(o->kernel, hit_ns, return_ns);
@@ -107,6 +114,14 @@ static struct subject *subject_of(const struct overhead *o, const struct tracee 
 	return s;
 }
 
+/* What @hits took beyond what they take one right after the other. */
+static double cold_s(const struct overhead *o, uint64_t hits, double cpu_s)
+{
+	double between_ns = hits ? cpu_s * 1e9 / (double)hits : 0;
+
+	return (double)hits * o->after_work_ns / 1e9 * fmin(1, between_ns / WORK_NS);
+}
+
 static void step(struct overhead *o, const struct tracee *t, double elapsed_s)
 {
 	struct subject *s = subject_of(o, t);
@@ -120,6 +135,7 @@ static void step(struct overhead *o, const struct tracee *t, double elapsed_s)
 	in.cpu_s = (double)(cpu_ns - s->cpu_ns) / 1e9;
 	in.probe_s = (double)(costs.probe_ns - s->costs.probe_ns) / 1e9;
 	in.record_s = (double)(costs.record_ns - s->costs.record_ns) / 1e9;
+	in.probe_s += cold_s(o, costs.hits - s->costs.hits, in.cpu_s);
 	s->costs = costs;
 	s->cpu_ns = cpu_ns;
 	if (!s->measured) { /* there is no step before */

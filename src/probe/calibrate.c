@@ -5,13 +5,26 @@
 #include <math.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
-#define CALLS 800
-#define ROUNDS 4 /* the best of these: a measurement can only be disturbed upwards */
+/* The best of some rounds: a measurement can only be disturbed upwards. */
+#define ROUNDS 4
+#define LINE_BYTES 64
+
+/*
+ * A program works between two allocations, and then neither what the kernel needs is in the
+ * caches nor, after the trap, what the program needs. Little work leaves them in the second
+ * cache; after much, nothing is where it was.
+ */
+#define LITTLE_BYTES (48u << 10)
+#define LITTLE_CALLS 800
+#define MUCH_BYTES (3u << 20)
+#define MUCH_CALLS 101
+#define MUCH 0x80 /* in a message, beside the function's number */
 
 /* The child that is probed; it answers a function's number with its time. */
 struct subject {
@@ -19,45 +32,70 @@ struct subject {
 	int socket;
 };
 
-/* A program works between two allocations, and what it needs is no longer in the first cache
- * after a trap, nor the kernel's code before it. */
-#define WORK_BYTES (48 * 1024)
-#define LINE_BYTES 64
-
-static void work(const volatile char *memory)
+static void work(const volatile char *memory, size_t bytes)
 {
-	for (size_t i = 0; i < WORK_BYTES; i += LINE_BYTES)
+	for (size_t i = 0; i < bytes; i += LINE_BYTES)
 		(void)memory[i];
 }
 
-static double time_calls(enum self_function which)
+static char memory[MUCH_BYTES];
+
+static double clock_ns(clockid_t clock)
 {
-	static char memory[WORK_BYTES];
-	self_fn fn = self_function(which);
+	struct timespec t;
+
+	clock_gettime(clock, &t);
+	return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
+}
+
+static double time_after_little(self_fn fn)
+{
 	double best = INFINITY;
 
 	for (int round = 0; round < ROUNDS; round++) {
-		struct timespec a, b;
-		double ns;
+		double begin_ns = clock_ns(CLOCK_THREAD_CPUTIME_ID);
 
-		clock_gettime(CLOCK_THREAD_CPUTIME_ID, &a);
-		for (int i = 0; i < CALLS; i++) {
-			work(memory);
+		for (int i = 0; i < LITTLE_CALLS; i++) {
+			work(memory, LITTLE_BYTES);
 			fn();
 		}
-		clock_gettime(CLOCK_THREAD_CPUTIME_ID, &b);
-		ns = (double)(b.tv_sec - a.tv_sec) * 1e9 + (double)(b.tv_nsec - a.tv_nsec);
-		best = fmin(best, ns / CALLS);
+		best = fmin(best, clock_ns(CLOCK_THREAD_CPUTIME_ID) - begin_ns);
 	}
-	return best;
+	return best / LITTLE_CALLS;
+}
+
+static int by_size(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return (x > y) - (x < y);
+}
+
+/* The work takes longer than the call, and not always the same: the call alone is timed, by
+ * a clock that is read without the kernel. */
+static double time_after_much(self_fn fn)
+{
+	double ns[MUCH_CALLS];
+
+	for (int i = 0; i < MUCH_CALLS; i++) {
+		double begin_ns;
+
+		work(memory, MUCH_BYTES);
+		begin_ns = clock_ns(CLOCK_MONOTONIC);
+		fn();
+		ns[i] = clock_ns(CLOCK_MONOTONIC) - begin_ns;
+	}
+	qsort(ns, MUCH_CALLS, sizeof(*ns), by_size);
+	return ns[MUCH_CALLS / 2];
 }
 
 static void subject_main(int socket)
 {
-	unsigned char which;
+	unsigned char message;
 
-	while (read(socket, &which, 1) == 1 && which < SELF_FUNCTIONS) {
-		double ns = time_calls((enum self_function)which);
+	while (read(socket, &message, 1) == 1 && (message & ~MUCH) < SELF_FUNCTIONS) {
+		self_fn fn = self_function((enum self_function)(message & ~MUCH));
+		double ns = message & MUCH ? time_after_much(fn) : time_after_little(fn);
 
 		if (write(socket, &ns, sizeof(ns)) != sizeof(ns))
 			break;
@@ -90,7 +128,7 @@ static void subject_end(struct subject *s)
 	waitpid(s->pid, NULL, 0);
 }
 
-static double subject_time(const struct subject *s, enum self_function which)
+static double subject_time(const struct subject *s, int which)
 {
 	unsigned char message = (unsigned char)which;
 	double ns;
@@ -103,7 +141,8 @@ static double subject_time(const struct subject *s, enum self_function which)
 /* Added time of a call to each function, all probed by one link: to take a link off takes
  * longer than to measure. */
 static void probed_times(const struct subject *s, int attach_type,
-			 const double untraced_ns[SELF_FUNCTIONS], double out[SELF_FUNCTIONS])
+			 const double untraced_ns[SELF_FUNCTIONS], double out[SELF_FUNCTIONS],
+			 double *after_work_ns)
 {
 	uint64_t offsets[SELF_FUNCTIONS], cookies[SELF_FUNCTIONS] = {0};
 	int prog = uprobe_empty_program(attach_type), link = -1;
@@ -117,7 +156,9 @@ static void probed_times(const struct subject *s, int attach_type,
 		link = uprobe_multi_link(prog, attach_type, 0, s->pid, "/proc/self/exe", offsets,
 					 cookies, SELF_FUNCTIONS);
 	for (int i = 0; link >= 0 && i < SELF_FUNCTIONS; i++)
-		out[i] = subject_time(s, (enum self_function)i) - untraced_ns[i];
+		out[i] = subject_time(s, i) - untraced_ns[i];
+	if (link >= 0 && after_work_ns)
+		*after_work_ns = subject_time(s, SELF_PUSH | MUCH) - *after_work_ns;
 	if (link >= 0)
 		close(link);
 	if (prog >= 0)
@@ -136,12 +177,16 @@ int calibrate(enum probe_method method, struct calibration *out)
 	if (err)
 		return err;
 	for (int i = 0; i < SELF_FUNCTIONS; i++) {
-		untraced_ns[i] = subject_time(&subject, (enum self_function)i);
+		untraced_ns[i] = subject_time(&subject, i);
 		out->return_ns[i] = NAN;
 	}
-	probed_times(&subject, ATTACH_UPROBE_MULTI, untraced_ns, out->entry_ns);
+	/* First without probes; what is left there is the difference. */
+	out->after_work_ns = subject_time(&subject, SELF_PUSH | MUCH);
+	probed_times(&subject, ATTACH_UPROBE_MULTI, untraced_ns, out->entry_ns,
+		     &out->after_work_ns);
+	out->after_work_ns -= out->entry_ns[SELF_PUSH];
 	if (method == METHOD_SESSION)
-		probed_times(&subject, ATTACH_UPROBE_SESSION, untraced_ns, out->return_ns);
+		probed_times(&subject, ATTACH_UPROBE_SESSION, untraced_ns, out->return_ns, NULL);
 	subject_end(&subject);
 	return 0;
 }

@@ -11,6 +11,8 @@
 struct calibration {
 	double entry_ns[SELF_FUNCTIONS];
 	double return_ns[SELF_FUNCTIONS]; /* entry and return */
+	/* What a hit takes in addition after the program did much else, 100 us and more. */
+	double after_work_ns;
 };
 
 /* Takes some 0.1 s. -ENOTSUP: only multi links can be measured. */
