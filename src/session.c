@@ -2,7 +2,6 @@
 #include "session.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +15,7 @@
 #include "account/ledger.h"
 #include "account/snapshot_builder.h"
 #include "base/log.h"
+#include "base/output.h"
 #include "bpf/kernel.h"
 #include "options.h"
 #include "overhead/governor.h"
@@ -197,26 +197,6 @@ static int report_command_end(struct session *s)
 	return err;
 }
 
-static int open_output(struct session *s)
-{
-	const char *path = s->options->output_path;
-	int fd, err;
-
-	s->out = stdout;
-	if (!path)
-		return 0;
-	/* We are root: create nothing that others can read, write through no link. */
-	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
-	s->out = fd < 0 ? NULL : fdopen(fd, "w");
-	if (s->out)
-		return 0;
-	err = -errno;
-	log_error("cannot write to %s: %s", path, strerror(-err));
-	if (fd >= 0)
-		close(fd);
-	return err;
-}
-
 static int open_signals(struct session *s)
 {
 	struct epoll_event ev = {.events = EPOLLIN};
@@ -324,7 +304,7 @@ static int open_modules(struct session *s)
 	s->objects = object_table_new();
 	if (!s->objects)
 		return -ENOMEM;
-	err = open_output(s);
+	err = output_open(s->options->output_path, &s->out);
 	if (!err)
 		err = open_reporter(s);
 	if (!err)
@@ -388,8 +368,7 @@ void session_close(struct session *s)
 	prober_free(s->prober);
 	kernel_close(s->kernel);
 	object_table_free(s->objects);
-	if (s->out && s->out != stdout)
-		fclose(s->out);
+	output_close(s->out);
 	if (s->signal_fd >= 0)
 		close(s->signal_fd);
 	if (s->epoll_fd >= 0)

@@ -1,12 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "report/report.h"
 
-#include <errno.h>
-#include <stdbool.h>
 #include <stddef.h>
-#include <stdlib.h>
 #include <string.h>
 
+#include "base/output.h"
 #include "report/formats.h"
 
 static const struct report_format formats[] = {
@@ -23,33 +21,23 @@ const struct report_format *report_format_find(const char *name)
 	return NULL;
 }
 
-static int write_flushed(FILE *out, const char *text, size_t size)
+struct rendering {
+	const struct snapshot *snapshot;
+	const struct report_options *options;
+	report_render_fn *render;
+};
+
+static int render(FILE *memory, const void *what)
 {
-	errno = 0;
-	if (fwrite(text, 1, size, out) != size || fflush(out) != 0)
-		return errno ? -errno : -EIO;
-	return 0;
+	const struct rendering *r = what;
+
+	return r->render(memory, r->snapshot, r->options);
 }
 
 int report_write_whole(FILE *out, const struct snapshot *s, const struct report_options *options,
-		       report_render_fn *render)
+		       report_render_fn *fn)
 {
-	char *text = NULL;
-	size_t size = 0;
-	FILE *memory = open_memstream(&text, &size);
-	bool failed;
-	int err;
-
-	if (!memory)
-		return -ENOMEM;
-	err = render(memory, s, options);
-	failed = ferror(memory);
-	if (fclose(memory) != 0 || failed)
-		err = -ENOMEM;
-	if (!err)
-		err = write_flushed(out, text, size);
-	free(text);
-	return err;
+	return output_whole(out, render, &(struct rendering){s, options, fn});
 }
 
 const char *report_base_name(const char *path)

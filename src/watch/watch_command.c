@@ -2,7 +2,6 @@
 #include "watch/watch_command.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <math.h>
 #include <poll.h>
 #include <signal.h>
@@ -16,6 +15,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/output.h"
 #include "options.h"
 #include "target/selector.h"
 #include "watch/escalation.h"
@@ -42,26 +42,6 @@ struct watch {
 static double now_s(void)
 {
 	return (double)clock_now_ns() / 1e9;
-}
-
-static int open_output(struct watch *w)
-{
-	const char *path = w->options->output_path;
-	int fd, err;
-
-	w->out = stdout;
-	if (!path)
-		return 0;
-	/* We are root: create nothing that others can read, write through no link. */
-	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
-	w->out = fd < 0 ? NULL : fdopen(fd, "w");
-	if (w->out)
-		return 0;
-	err = -errno;
-	log_error("cannot write to %s: %s", path, strerror(-err));
-	if (fd >= 0)
-		close(fd);
-	return err;
 }
 
 static int open_signals(struct watch *w)
@@ -120,7 +100,7 @@ static int watch_open(const struct options *o, struct watch *w)
 		log_error("cannot wait for signals: %s", strerror(-err));
 		return err;
 	}
-	err = open_output(w);
+	err = output_open(o->output_path, &w->out);
 	if (err)
 		return err;
 	w->format = (struct watch_format_options){
@@ -139,8 +119,7 @@ static void watch_close(struct watch *w)
 {
 	escalation_free(w->escalation);
 	watcher_free(w->watcher);
-	if (w->out && w->out != stdout)
-		fclose(w->out);
+	output_close(w->out);
 	if (w->signal_fd >= 0)
 		close(w->signal_fd);
 }

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "watch/watch_report.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/arena.h"
+#include "base/output.h"
 
 void watch_report_free(struct watch_report *r)
 {
@@ -22,31 +22,21 @@ watch_render_fn *watch_format_find(const char *name)
 	return strcmp(name, "json") ? NULL : watch_render_json;
 }
 
-static int write_flushed(FILE *out, const char *text, size_t size)
+struct rendering {
+	const struct watch_report *report;
+	const struct watch_format_options *options;
+	watch_render_fn *render;
+};
+
+static int render(FILE *memory, const void *what)
 {
-	errno = 0;
-	if (fwrite(text, 1, size, out) != size || fflush(out))
-		return errno ? -errno : -EIO;
-	return 0;
+	const struct rendering *r = what;
+
+	return r->render(memory, r->report, r->options);
 }
 
 int watch_report_write(FILE *out, const struct watch_report *r,
-		       const struct watch_format_options *options, watch_render_fn *render)
+		       const struct watch_format_options *options, watch_render_fn *fn)
 {
-	char *text = NULL;
-	size_t size = 0;
-	FILE *memory = open_memstream(&text, &size);
-	bool failed;
-	int err;
-
-	if (!memory)
-		return -ENOMEM;
-	err = render(memory, r, options);
-	failed = ferror(memory);
-	if (fclose(memory) || failed)
-		err = -ENOMEM;
-	if (!err)
-		err = write_flushed(out, text, size);
-	free(text);
-	return err;
+	return output_whole(out, render, &(struct rendering){r, options, fn});
 }
