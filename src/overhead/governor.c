@@ -5,8 +5,8 @@
 
 #include "base/sampling_tables.h"
 
-#define IDLE_BUDGET 0.002 /* of a CPU */
-#define AIM 0.8		  /* of the budget */
+#define IDLE_BUDGET 0.01 /* of a CPU */
+#define AIM 0.8		 /* of the budget */
 #define CALM 0.4
 #define CALM_S 4.0
 /* What recording may take where the hits alone exceed the budget: a part of these. */

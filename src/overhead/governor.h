@@ -10,8 +10,8 @@
  * half at a time, after the costs were under half of the budget for some seconds: a load
  * that comes and goes leaves it where it is.
  *
- * A budget is a part of the CPU time that the process uses, but at least two thousandths of
- * a CPU, so that one that sleeps is seen exactly when it wakes.
+ * A budget is a part of the CPU time that the process uses, but at least a hundredth of a
+ * CPU: one that uses little of it is better seen exactly, and nobody has less for it.
  */
 #ifndef LEAKTOP_GOVERNOR_H
 #define LEAKTOP_GOVERNOR_H
